@@ -1,0 +1,31 @@
+//! A laboratory of network namespaces in which TCP connections are reset for a known cause.
+//!
+//! Every story builds its own hosts, drives its own traffic, and tells what happened in exact
+//! numbers, so that a tool that explains resets can be held against the truth. Nothing outside the
+//! namespaces made here is touched, everything has a deadline, and everything is removed again.
+//!
+//! ```text
+//!   client ns          router ns              server ns
+//!   c0 10.71.1.2 ----- rc 10.71.1.1
+//!                      rs 10.71.2.1 --------- s0 10.71.2.2
+//! ```
+//!
+//! Data enters as [`story::Options`] and leaves as [`story::Outcome`] plus capture files.
+//! This crate shares no code with the trackers it judges: a mistake in theirs must not hide in ours.
+
+pub mod agent;
+pub mod capture;
+pub mod cleanup;
+pub mod error;
+pub mod frame;
+pub mod neighbour;
+pub mod netns;
+pub mod offload;
+pub mod packet_socket;
+pub mod raw;
+pub mod seq;
+pub mod story;
+pub mod topology;
+pub mod wait;
+
+pub use error::LabError;

@@ -1,0 +1,168 @@
+//! Layout shared by the kernel programs and their loader: table sets, per-CPU counters, configuration.
+
+use crate::anomaly::ANOMALY_SLOTS;
+use crate::parse::Packet;
+use crate::tracker::notes::Notes;
+use bytemuck::{Pod, Zeroable};
+
+/// Raised when any shared layout changes; part of the pin path.
+pub const ABI_VERSION: u32 = 1;
+
+/// Ways of one set of the connection table.
+pub const WAYS: usize = 16;
+
+/// What an entry is worth when a set is full.
+pub mod class {
+    pub const EMPTY: u8 = 0;
+    /// Closed or reset: the first to go.
+    pub const DONE: u8 = 1;
+    /// Handshake not completed: goes for another of its kind, never makes an established one go.
+    pub const HALF_OPEN: u8 = 2;
+    /// Established: no packet evicts it; the agent's sweep frees it when it is idle.
+    pub const LIVE: u8 = 3;
+}
+
+/// One set of the connection table: a cache line that tells which of 16 slots a key is in.
+///
+/// The state of way `w` of set `s` is entry `16 * s + w` of the arrays `FLOWS` and `RECORDERS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct TableSet {
+    /// Try-lock for changing tags: whoever reads 1 after adding 1 holds it.
+    pub lock: u32,
+    /// Where the search for a victim goes on.
+    pub hand: u32,
+    /// Upper hash bits, never 0 for an entry in use.
+    pub tag: [u16; WAYS],
+    pub class: [u8; WAYS],
+    pub pad: [u64; 1],
+}
+
+/// Tag of a hash; 0 means empty, so it is avoided.
+#[inline(always)]
+pub const fn tag(hash: u32) -> u16 {
+    let tag = hash as u16;
+    if tag == 0 { 1 } else { tag }
+}
+
+/// Set of a hash among `sets`: multiply and shift, so that any number of sets serves.
+#[inline(always)]
+pub const fn set_index(hash: u32, sets: u32) -> u32 {
+    ((hash as u64 * sets as u64) >> 32) as u32
+}
+
+/// Slots of the reason counters.
+pub const REASON_SLOTS: usize = 16;
+
+/// Exact counters, one copy per CPU and hook (0 ingress, 1 egress). User space adds them up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Counters {
+    pub packets: u64,
+    pub segments: u64,
+    pub payload_bytes: u64,
+    /// Egress copies of forwarded packets that were tracked at ingress.
+    pub duplicates: u64,
+    /// Packets that bypassed this host's address translation.
+    pub untranslated: u64,
+    pub connections_opened: u64,
+    pub connections_established: u64,
+    /// Closed by two acknowledged FINs.
+    pub connections_closed: u64,
+    pub resets_effective: u64,
+    pub resets_ineffective: u64,
+    /// Desynchronisations entered, by kind.
+    pub desynchronised: [u64; 16],
+    /// Packets without a segment, by [`crate::parse::Reason`].
+    pub unparsed: [u64; REASON_SLOTS],
+    pub anomalies: [u64; ANOMALY_SLOTS],
+    /// Reports that the ring buffer had no room for.
+    pub events_lost: u64,
+    pub events_sent: u64,
+    /// Segments not tracked because their set was full of live connections.
+    pub table_full: u64,
+    /// Segments not tracked because another CPU was changing the set.
+    pub table_busy: u64,
+    pub evicted_done: u64,
+    pub evicted_half_open: u64,
+    /// Notes without room in the evidence map.
+    pub evidence_full: u64,
+}
+
+/// Per-CPU memory of one hook: its counters, and room for what does not fit the 512-byte stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Scratch {
+    pub counters: Counters,
+    pub packet: Packet,
+    pub notes: Notes,
+    /// Where the packet's connection is: way of its set, and slot.
+    pub way: u32,
+    pub slot: u32,
+    pub set: u32,
+    /// What numbers pass through that the verifier should forget.
+    pub cell: u32,
+    /// [`crate::tracker::state::Hook`] of the packet.
+    pub hook: u32,
+}
+
+/// Byte offsets in structures of the running kernel, which differ from version to version. The loader reads them
+/// from BTF; [`Offsets::UNKNOWN`] entries make the tracepoint say less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Offsets {
+    /// `struct sock_common`.
+    pub skc_family: u32,
+    pub skc_state: u32,
+    pub skc_daddr: u32,
+    pub skc_rcv_saddr: u32,
+    pub skc_dport: u32,
+    pub skc_num: u32,
+    pub skc_v6_daddr: u32,
+    pub skc_v6_rcv_saddr: u32,
+    pub skc_net: u32,
+    pub skc_cookie: u32,
+    /// `struct net`: `ns.inum`.
+    pub net_inum: u32,
+    /// `struct sock`.
+    pub sk_err: u32,
+    /// `struct sk_buff`.
+    pub skb_head: u32,
+    pub skb_network_header: u32,
+    pub skb_transport_header: u32,
+    /// Not 0: the third argument of `tcp_send_reset` is its reason.
+    pub has_reset_reason: u32,
+}
+
+impl Offsets {
+    /// Offset of a field that this kernel's BTF does not have.
+    pub const MISSING: u32 = u32::MAX;
+    pub const UNKNOWN: Offsets = Offsets {
+        skc_family: Self::MISSING,
+        skc_state: Self::MISSING,
+        skc_daddr: Self::MISSING,
+        skc_rcv_saddr: Self::MISSING,
+        skc_dport: Self::MISSING,
+        skc_num: Self::MISSING,
+        skc_v6_daddr: Self::MISSING,
+        skc_v6_rcv_saddr: Self::MISSING,
+        skc_net: Self::MISSING,
+        skc_cookie: Self::MISSING,
+        net_inum: Self::MISSING,
+        sk_err: Self::MISSING,
+        skb_head: Self::MISSING,
+        skb_network_header: Self::MISSING,
+        skb_transport_header: Self::MISSING,
+        has_reset_reason: 0,
+    };
+}
+
+/// Values of the map `INTERFACES`, by ifindex.
+pub mod interface {
+    pub const MONITORED: u32 = 1;
+}
+
+const _: () = {
+    assert!(core::mem::size_of::<TableSet>() == 64);
+    assert!(core::mem::size_of::<Scratch>().is_multiple_of(8));
+};

@@ -1,0 +1,115 @@
+//! What the kernel tells user space, and what the offline reader hands to the same code.
+
+use crate::evidence::{Evidence, Record, Recorder};
+use crate::tracker::notes::Notes;
+use crate::tracker::state::Connection;
+use bytemuck::{Pod, Zeroable};
+
+/// Bits of [`Event::why`].
+pub mod why {
+    /// The segment is a RST, effective or not.
+    pub const RESET: u8 = 1 << 0;
+    /// A direction changed its desynchronisation state.
+    pub const SYNC: u8 = 1 << 1;
+    /// Both FINs are acknowledged.
+    pub const CLOSE: u8 = 1 << 2;
+    /// First occurrence of a hard anomaly.
+    pub const HARD_ANOMALY: u8 = 1 << 3;
+    /// The 4-tuple begins a new life: the connection is the old one, as it was.
+    pub const REUSED: u8 = 1 << 4;
+}
+
+/// [`Event::tag`].
+pub mod tag {
+    /// An [`super::Event`] alone.
+    pub const BRIEF: u32 = 0x6272_6531;
+    /// A [`super::FullEvent`].
+    pub const FULL: u32 = 0x6675_6c31;
+    /// A [`super::KernelEvent`].
+    pub const KERNEL: u32 = 0x6b65_7231;
+}
+
+/// One report about a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Event {
+    pub tag: u32,
+    /// Entry in the connection table; 0 offline.
+    pub slot: u32,
+    pub time_ns: u64,
+    pub why: u8,
+    /// Sender of the segment.
+    pub direction: u8,
+    /// [`crate::tracker::state::Hook`].
+    pub hook: u8,
+    /// [`crate::tracker::close::Effect`] of a RST.
+    pub effect: u8,
+    /// [`crate::tracker::state::Phase`] before the segment.
+    pub phase: u8,
+    /// Bit for each note that was the first of its kind.
+    pub first: u8,
+    /// The evidence found no room in its map.
+    pub evidence_lost: u8,
+    pub pad: u8,
+    /// The segment that caused the report.
+    pub record: Record,
+    pub notes: Notes,
+    pub pad2: u32,
+    pub connection: Connection,
+}
+
+/// A report with everything that a verdict needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct FullEvent {
+    pub event: Event,
+    pub evidence: Evidence,
+    pub recorder: Recorder,
+}
+
+/// [`KernelEvent::source`].
+pub mod source {
+    /// Tracepoint `tcp_send_reset`.
+    pub const SEND_RESET: u8 = 1;
+    /// Tracepoint `tcp_receive_reset`.
+    pub const RECEIVE_RESET: u8 = 2;
+    /// Tracepoint `inet_sk_error_report`.
+    pub const ERROR_REPORT: u8 = 3;
+    /// Tracepoint `kfree_skb` for a TCP segment.
+    pub const DROP: u8 = 4;
+}
+
+/// What the local kernel said about a reset, from its tracepoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct KernelEvent {
+    pub tag: u32,
+    /// [`source`].
+    pub source: u8,
+    /// TCP state of the socket (`include/net/tcp_states.h`), 0 when there is none.
+    pub state: u8,
+    /// 4 or 6.
+    pub family: u8,
+    /// A trigger segment was at hand: the reset answers it.
+    pub has_trigger: u8,
+    pub time_ns: u64,
+    /// Value of `enum sk_rst_reason`, `enum skb_drop_reason` or an errno, by source; names come from BTF.
+    pub reason: u32,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    pub cookie: u64,
+    /// Process in whose context it happened, meaningful for resets without a trigger.
+    pub tgid: u32,
+    pub local_port: u16,
+    pub remote_port: u16,
+    pub comm: [u8; 16],
+    /// As in [`crate::flow::FlowKey`].
+    pub local: [u64; 2],
+    pub remote: [u64; 2],
+}
+
+const _: () = {
+    assert!(core::mem::size_of::<Event>().is_multiple_of(8));
+    assert!(core::mem::size_of::<FullEvent>().is_multiple_of(8));
+    assert!(core::mem::size_of::<KernelEvent>() == 88);
+};

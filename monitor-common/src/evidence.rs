@@ -1,0 +1,181 @@
+//! What a connection did wrong: one entry per anomaly and direction, and the headers of its last packets.
+
+use crate::anomaly::ANOMALY_SLOTS;
+use crate::flow::Direction;
+use crate::segment::{Segment, opt};
+use crate::seq::SeqNum;
+use crate::tracker::notes::{HARD, Note, Notes};
+use bytemuck::{Pod, Zeroable};
+
+/// Entries per writer; the last [`RESERVED`] are kept for hard anomalies.
+pub const ENTRIES: usize = 12;
+pub const RESERVED: usize = 4;
+
+/// Count and span of one anomaly; the numbers are those of its first occurrence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Entry {
+    pub first_ns: u64,
+    pub last_ns: u64,
+    pub count: u32,
+    pub expected: SeqNum,
+    pub actual: SeqNum,
+    pub anomaly: u8,
+    pub direction: u8,
+    pub flags: u8,
+    pub pad: u8,
+}
+
+/// Entries written while segments of one speaker were processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Ledger {
+    pub entry: [Entry; ENTRIES],
+    /// Number of the entry, from 1, by anomaly and direction; 0: none. A search would be a loop in a loop, which costs
+    /// the verifier more than the whole tracker.
+    pub index: [u8; 2 * ANOMALY_SLOTS],
+    pub used: u32,
+    /// Notes that found no room.
+    pub lost: u32,
+}
+
+/// Evidence of one connection; a ledger per writing speaker, for the reason given at [`crate::tracker::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Evidence {
+    /// [`crate::tracker::state::Connection::created_ns`] of the connection that it belongs to.
+    pub created_ns: u64,
+    pub ledger: [Ledger; 2],
+}
+
+impl Default for Evidence {
+    fn default() -> Evidence {
+        bytemuck::Zeroable::zeroed()
+    }
+}
+
+impl Evidence {
+    /// Empties it for the connection that began at `created_ns`.
+    #[inline(always)]
+    pub fn begin(&mut self, created_ns: u64) {
+        self.created_ns = created_ns;
+        for ledger in &mut self.ledger {
+            ledger.index = [0; 2 * ANOMALY_SLOTS];
+            ledger.used = 0;
+            ledger.lost = 0;
+        }
+    }
+
+    /// Enters the notes of a segment that `writer` sent, and marks those that are the first of their kind.
+    #[inline(always)]
+    pub fn enter(&mut self, writer: Direction, notes: &mut Notes, now_ns: u64) {
+        let ledger = &mut self.ledger[writer.index()];
+        let mut i = 0;
+        while i < notes.note.len() {
+            if i >= notes.count as usize {
+                break;
+            }
+            let note = notes.note[i];
+            if ledger.enter(&note, now_ns) {
+                notes.first |= 1 << i;
+                if note.flags & HARD != 0 {
+                    notes.first_hard = 1;
+                }
+            }
+            i += 1;
+        }
+    }
+
+    /// All entries, both writers.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.ledger.iter().flat_map(|l| l.entry.iter().take((l.used as usize).min(ENTRIES)))
+    }
+}
+
+impl Ledger {
+    #[inline(always)]
+    fn enter(&mut self, note: &Note, now_ns: u64) -> bool {
+        let key = (note.anomaly as usize & (ANOMALY_SLOTS - 1)) | (note.direction as usize & 1) * ANOMALY_SLOTS;
+        let known = self.index[key] as usize;
+        if known > 0 {
+            if let Some(e) = self.entry.get_mut(known - 1) {
+                e.count = e.count.wrapping_add(1);
+                e.last_ns = now_ns;
+                e.flags |= note.flags;
+            }
+            return false;
+        }
+        let used = self.used as usize;
+        let room = if note.flags & HARD != 0 { ENTRIES } else { ENTRIES - RESERVED };
+        if used >= room {
+            self.lost = self.lost.wrapping_add(1);
+            return false;
+        }
+        if let Some(e) = self.entry.get_mut(used) {
+            e.first_ns = now_ns;
+            e.last_ns = now_ns;
+            e.count = 1;
+            e.expected = note.expected;
+            e.actual = note.actual;
+            e.anomaly = note.anomaly;
+            e.direction = note.direction;
+            e.flags = note.flags;
+            e.pad = 0;
+            self.index[key] = used as u8 + 1;
+            self.used = used as u32 + 1;
+        }
+        true
+    }
+}
+
+/// Records kept per speaker.
+pub const RECORDS: usize = 8;
+
+/// One packet's header in the flight recorder; 32 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Record {
+    pub time_ns: u64,
+    pub seq: SeqNum,
+    pub ack: SeqNum,
+    pub payload_len: u32,
+    pub tsval: u32,
+    pub wnd: u16,
+    pub flags: u16,
+    pub ip_id: u16,
+    pub ttl: u8,
+    /// Bit 0: timestamps option; bits 4 to 6: number of SACK blocks.
+    pub options: u8,
+}
+
+/// The last headers of a connection, [`RECORDS`] of each speaker. The slot of the next record follows from the
+/// speaker's segment count, so the recorder needs no index of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Recorder {
+    pub record: [[Record; RECORDS]; 2],
+}
+
+impl Record {
+    #[inline(always)]
+    pub fn fill(&mut self, segment: &Segment, now_ns: u64) {
+        self.time_ns = now_ns;
+        self.seq = segment.seq;
+        self.ack = segment.ack;
+        self.payload_len = segment.payload_len;
+        self.tsval = segment.tsval;
+        self.wnd = segment.wnd;
+        self.flags = segment.flags;
+        self.ip_id = segment.ip_id;
+        self.ttl = segment.ttl;
+        self.options = segment.has_option(opt::TIMESTAMPS) as u8 | segment.sack_count << 4;
+    }
+}
+
+impl Recorder {
+    /// Records `segment`, the `number`-th of its speaker.
+    #[inline(always)]
+    pub fn put(&mut self, speaker: Direction, number: u32, segment: &Segment, now_ns: u64) {
+        self.record[speaker.index()][number as usize & (RECORDS - 1)].fill(segment, now_ns);
+    }
+}

@@ -1,0 +1,125 @@
+//! The canonical key: one entry for both directions of a flow.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Who sent a segment: the endpoint that stands first (`Forward`) or second (`Reverse`) in the canonical key.
+/// Says nothing about client and server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Direction {
+    Forward = 0,
+    Reverse = 1,
+}
+
+impl Direction {
+    #[inline(always)]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    #[inline(always)]
+    pub const fn other(self) -> Direction {
+        match self {
+            Direction::Forward => Direction::Reverse,
+            Direction::Reverse => Direction::Forward,
+        }
+    }
+
+    /// The direction with this index; only the lowest bit counts.
+    #[inline(always)]
+    pub const fn from_index(index: u8) -> Direction {
+        if index & 1 == 0 { Direction::Forward } else { Direction::Reverse }
+    }
+}
+
+/// An address as two big-endian halves in host integers; IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
+pub type Addr = [u64; 2];
+
+/// The address of an IPv4 host (`bits` in host order, 127.0.0.1 = 0x7f00_0001).
+#[inline(always)]
+pub const fn v4(bits: u32) -> Addr {
+    [0, 0xffff_0000_0000 | bits as u64]
+}
+
+/// Unordered 4-tuple; 40 bytes. The numerically smaller (address, port) stands first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct FlowKey {
+    pub addr: [Addr; 2],
+    /// Ports in host byte order.
+    pub port: [u16; 2],
+    /// Reserved for a zone (VLAN, namespace); 0 today.
+    pub zone: u32,
+}
+
+impl FlowKey {
+    /// The key of a packet, and which of its two directions the packet goes.
+    #[inline(always)]
+    pub fn canonical(src: Addr, src_port: u16, dst: Addr, dst_port: u16) -> (FlowKey, Direction) {
+        let src_first = if src[0] != dst[0] {
+            src[0] < dst[0]
+        } else if src[1] != dst[1] {
+            src[1] < dst[1]
+        } else {
+            src_port <= dst_port
+        };
+        if src_first {
+            let key = FlowKey { addr: [src, dst], port: [src_port, dst_port], zone: 0 };
+            (key, Direction::Forward)
+        } else {
+            let key = FlowKey { addr: [dst, src], port: [dst_port, src_port], zone: 0 };
+            (key, Direction::Reverse)
+        }
+    }
+
+    /// 32-bit hash for the connection table. `seed` is drawn at load, so that a remote party cannot choose tuples
+    /// that share a set.
+    #[inline(always)]
+    pub fn hash(&self, seed: u64) -> u32 {
+        const K: u64 = 0x9e37_79b9_7f4a_7c15;
+        let ports = ((self.port[0] as u64) << 16) | self.port[1] as u64;
+        let mut h = seed ^ ports.wrapping_mul(K);
+        h = mix(h ^ self.addr[0][0]);
+        h = mix(h ^ self.addr[0][1]);
+        h = mix(h ^ self.addr[1][0]);
+        h = mix(h ^ self.addr[1][1] ^ ((self.zone as u64) << 32));
+        (h >> 32) as u32
+    }
+}
+
+/// One round of multiply and fold; 64-bit only, because BPF has no 128-bit multiply.
+#[inline(always)]
+fn mix(h: u64) -> u64 {
+    let h = (h ^ (h >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    h ^ (h >> 29)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_directions_share_one_key() {
+        let (a, b) = (v4(0x0a00_0001), v4(0x0a00_0002));
+        let (k1, d1) = FlowKey::canonical(a, 40_000, b, 80);
+        let (k2, d2) = FlowKey::canonical(b, 80, a, 40_000);
+        assert_eq!(k1, k2);
+        assert_eq!((d1, d2), (Direction::Forward, Direction::Reverse));
+        assert_eq!(d1.other(), d2);
+        assert_eq!(k1.hash(7), k2.hash(7));
+        assert_ne!(k1.hash(7), k1.hash(8));
+    }
+
+    #[test]
+    fn equal_addresses_are_ordered_by_port() {
+        let a = v4(0x7f00_0001);
+        let (k, d) = FlowKey::canonical(a, 9, a, 5);
+        assert_eq!(k.port, [5, 9]);
+        assert_eq!(d, Direction::Reverse);
+    }
+
+    #[test]
+    fn key_is_forty_bytes() {
+        assert_eq!(core::mem::size_of::<FlowKey>(), 40);
+    }
+}

@@ -1,0 +1,108 @@
+//! SYN and SYN-ACK: initial numbers, window scale agreement, reuse of a 4-tuple (RFC 9293 3.5, RFC 7323 2.2).
+
+use super::notes::Notes;
+use super::state::{Connection, Phase, conn, half};
+use crate::anomaly::Anomaly;
+use crate::flow::Direction;
+use crate::segment::{Segment, flags, opt};
+use crate::seq::SeqNum;
+
+/// Whether this SYN or SYN-ACK starts a new life of the flow. The caller reports the old life and begins the new one
+/// before it tracks the segment.
+#[inline(always)]
+pub fn starts_new_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
+    let me = &c.half[dir.index()];
+    let peer = &c.half[dir.other().index()];
+    if s.has(flags::ACK) {
+        // The other end's SYN met a connection that this end had forgotten, or has closed.
+        return peer.has(half::NEXT_SYN) && s.ack == c.fault[dir.other().index()].next_iss.add(1);
+    }
+    if me.has(half::SYN) && me.iss == s.seq {
+        return false;
+    }
+    match c.phase() {
+        Phase::TimeWait | Phase::Reset | Phase::Closing => true,
+        Phase::SynSent => false,
+        _ => c.flags & conn::MID_STREAM != 0,
+    }
+}
+
+/// Carries over to the new life what the SYN that the SYN-ACK `s` of `dir` answers told: its number. Its options are
+/// gone, so windows are not judged in this life.
+#[inline(always)]
+pub fn adopt_forgotten_syn(c: &mut Connection, dir: Direction, next_iss: SeqNum) {
+    c.flags |= conn::INITIATOR | conn::MID_STREAM;
+    c.initiator = dir.other() as u8;
+    let peer = &mut c.half[dir.other().index()];
+    peer.flags |= half::SEEN;
+    peer.snd_nxt = next_iss.add(1);
+}
+
+#[inline(always)]
+pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes) {
+    let phase = c.phase();
+    let with_ack = s.has(flags::ACK);
+    let me = &c.half[dir.index()];
+    let peer = &c.half[dir.other().index()];
+    let established = (phase as u8) >= (Phase::Established as u8);
+
+    if me.has(half::SYN) && me.iss == s.seq {
+        // A retransmission. Once established it draws a challenge ACK, which is benign.
+        let anomaly = if established { Anomaly::SynInEstablished } else { Anomaly::Rexmit };
+        notes.push(anomaly, dir, me.iss, s.seq);
+        return;
+    }
+    if me.has(half::SEEN) && with_ack {
+        if me.has(half::SYN) && !established {
+            notes.push(Anomaly::SynackIsnChange, dir, me.iss, s.seq);
+        }
+        return;
+    }
+    if me.has(half::SEEN) && !matches!(phase, Phase::SynSent) {
+        // The other end still holds the old connection: only its SYN-ACK tells whether this one is new.
+        notes.push(Anomaly::SynInEstablished, dir, me.snd_nxt, s.seq);
+        c.fault[dir.index()].next_iss = s.seq;
+        c.half[dir.index()].flags |= half::NEXT_SYN;
+        return;
+    }
+    if with_ack && peer.has(half::SYN) {
+        // A server with Fast Open may acknowledge the SYN's data or the SYN alone (RFC 7413 section 4.2).
+        let from = peer.iss.add(1);
+        if s.ack.before(from) || s.ack.after(peer.snd_nxt) {
+            notes.push(Anomaly::SynackBadAck, dir, from, s.ack);
+        }
+    }
+    adopt(c, dir, s);
+}
+
+/// Takes the numbers and options of `dir`'s SYN.
+#[inline(always)]
+fn adopt(c: &mut Connection, dir: Direction, s: &Segment) {
+    if c.flags & conn::INITIATOR == 0 {
+        c.flags |= conn::INITIATOR;
+        c.initiator = if s.has(flags::ACK) { dir.other() as u8 } else { dir as u8 };
+    }
+    let me = &mut c.half[dir.index()];
+    me.flags |= half::SEEN | half::SYN;
+    me.iss = s.seq;
+    me.snd_nxt = s.end();
+    me.syn_wnd = s.wnd;
+    if s.payload_len > 0 {
+        me.flags |= half::DATA | half::FAST_OPEN;
+    }
+    if s.has_option(opt::MSS) {
+        me.mss = s.mss;
+    }
+    if s.has_option(opt::WSCALE) {
+        me.wscale = s.wscale;
+        me.flags |= half::WSCALE;
+    }
+    if s.has_option(opt::SACK_PERMITTED) {
+        me.flags |= half::SACK_PERMITTED;
+    }
+    if s.has_option(opt::TIMESTAMPS) {
+        me.flags |= half::TIMESTAMPS;
+        me.ts_hi = s.tsval;
+        me.nxt_tsval = s.tsval;
+    }
+}

@@ -1,0 +1,165 @@
+//! The state machine: one segment in, notes out. [`on_segment`] is the order of the checks and nothing else.
+//!
+//! Rules that hold throughout (the same discipline as Linux' conntrack, `nf_conntrack_proto_tcp.c`):
+//! * A segment that the other end would not accept moves no tracked edge.
+//! * A hard anomaly is first a candidate; the party that knows the truth confirms or retracts it.
+//! * Windows are scaled in one place, [`ack::offered_edge`].
+
+pub mod ack;
+pub mod close;
+pub mod handshake;
+pub mod notes;
+pub mod sack;
+pub mod sequence;
+pub mod settle;
+pub mod state;
+pub mod sync;
+pub mod timestamps;
+
+use crate::anomaly::Anomaly;
+use crate::flow::Direction;
+use crate::segment::{Segment, flags, opt, packet};
+use crate::seq::SeqNum;
+use notes::Notes;
+use state::{Connection, Half, conn, half};
+
+pub const MS: u64 = 1_000_000;
+pub const SECOND: u64 = 1_000 * MS;
+/// Silence both ways that is worth a note; the shortest idle time-out known of a middlebox is a minute.
+pub const IDLE_GAP_NS: u64 = 50 * SECOND;
+/// A late duplicate stays within this many bytes of what was acknowledged.
+pub const OLD_ACK_SPAN: u32 = 66_000;
+
+/// Time for the two ends to notice a loss twice over: how long no progress counts as a stall.
+#[inline(always)]
+pub fn stall_ns(me: &Half) -> u64 {
+    let rto = rto_ns(me);
+    let four = 4 * rto;
+    if four > 2 * SECOND { four } else { 2 * SECOND }
+}
+
+/// Retransmission time-out as an observer can guess it: twice the observed round trip, at least Linux' minimum.
+#[inline(always)]
+pub fn rto_ns(me: &Half) -> u64 {
+    let twice = me.rtt_min_us as u64 * 2_000;
+    if twice > 200 * MS { twice } else { 200 * MS }
+}
+
+/// How late a segment may come for reordering to explain it.
+#[inline(always)]
+pub fn reorder_ns(me: &Half) -> u64 {
+    let quarter = me.rtt_min_us as u64 * 250;
+    if quarter > 3 * MS { quarter } else { 3 * MS }
+}
+
+/// Starts a life of the flow. `incarnation` counts the lives before.
+#[inline(always)]
+pub fn begin(c: &mut Connection, segment: &Segment, incarnation: u16, now_ns: u64) {
+    let key = c.key;
+    *c = bytemuck::Zeroable::zeroed();
+    c.key = key;
+    c.created_ns = now_ns;
+    c.incarnation = incarnation;
+    if !segment.has(flags::SYN) {
+        c.flags = conn::MID_STREAM;
+    }
+}
+
+/// Tracks one segment that `dir` sent. `notes` is cleared by the caller.
+#[inline(always)]
+pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    if s.has(flags::RST) {
+        notes.effect = close::on_rst(c, dir, s, now_ns) as u8;
+        return;
+    }
+    if s.has(flags::SYN) {
+        handshake::on_syn(c, dir, s, notes);
+    } else {
+        note_idle(c, dir, s, now_ns, notes);
+        baseline(c, dir, s);
+        sequence::lift(c, dir, s);
+        settle::on_judge(c, dir, s, now_ns, notes);
+        timestamps::on_segment(c, dir, s, notes);
+        sequence::on_segment(c, dir, s, now_ns, notes);
+    }
+    if s.has(flags::ACK) {
+        ack::on_ack(c, dir, s, now_ns, notes);
+        if s.sack_count > 0 {
+            sack::on_sack(c, dir, s, now_ns, notes);
+        }
+    }
+    remember(c, dir, s, now_ns, notes);
+    sync::update(c, dir, now_ns, notes);
+}
+
+#[inline(always)]
+fn note_idle(c: &Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let last = c.last_ns();
+    if last != 0 && now_ns > last + IDLE_GAP_NS {
+        notes.push(Anomaly::IdleGap, dir, c.half[dir.index()].snd_nxt, s.seq);
+    }
+}
+
+/// First segment of a speaker without its SYN.
+#[inline(always)]
+fn baseline(c: &mut Connection, dir: Direction, s: &Segment) {
+    let peer_ack = {
+        let peer = &c.half[dir.other().index()];
+        (peer.has(half::ACKED), peer.ack)
+    };
+    let me = &mut c.half[dir.index()];
+    if me.has(half::SEEN) {
+        return;
+    }
+    me.flags |= half::SEEN;
+    // What the other end acknowledged was sent, also where its segment was not seen.
+    me.snd_nxt = if peer_ack.0 && peer_ack.1.after(s.seq) { peer_ack.1 } else { s.seq };
+    if !c.scale_known() {
+        c.flags |= conn::MID_STREAM;
+    }
+}
+
+/// Bookkeeping that every segment of `dir` leaves behind.
+#[inline(always)]
+fn remember(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let bare = s.seq_len() == 0;
+    let me = &mut c.half[dir.index()];
+    if me.segments == 0 || me.ttl_run == 0 {
+        me.ttl = s.ttl;
+    }
+    if me.ttl == s.ttl {
+        me.ttl_run = me.ttl_run.saturating_add(1);
+    } else {
+        if me.ttl_run >= 8 {
+            notes.push(Anomaly::TtlShift, dir, SeqNum(me.ttl as u32), SeqNum(s.ttl as u32));
+        }
+        me.ttl = s.ttl;
+        me.ttl_run = 1;
+    }
+    if s.packet & packet::IPV6 == 0 {
+        let step = s.ip_id.wrapping_sub(me.ip_id);
+        if me.ip_id != 0 && (1..=1024).contains(&step) {
+            me.id_run = me.id_run.saturating_add(1);
+        } else if me.id_run >= 8 && (s.ip_id != 0 || !bare) {
+            notes.push(Anomaly::IpidBreak, dir, SeqNum(me.ip_id as u32), SeqNum(s.ip_id as u32));
+            me.id_run = 0;
+        }
+        if s.ip_id != 0 {
+            me.ip_id = s.ip_id;
+        }
+    }
+    if s.has_option(opt::AUTH) {
+        me.flags |= half::AUTH;
+    }
+    if s.has_option(opt::MPTCP) {
+        me.flags |= half::MPTCP;
+    }
+    me.prev_seq = s.seq;
+    if s.has(flags::ACK) {
+        me.prev_ack = s.ack;
+    }
+    me.wnd = s.wnd;
+    me.bytes = me.bytes.wrapping_add(s.payload_len as u64);
+    me.segments = me.segments.wrapping_add(1);
+    me.last_ns = now_ns;
+}

@@ -1,0 +1,300 @@
+//! What a speaker sends: new data, gaps, retransmissions, probes, and segments outside the window.
+
+use super::notes::Notes;
+use super::state::{Candidate, Connection, Fault, Half, candidate, half};
+use super::{OLD_ACK_SPAN, SECOND, settle};
+use crate::anomaly::Anomaly;
+use crate::flow::Direction;
+use crate::segment::{Segment, flags, packet};
+use crate::seq::SeqNum;
+
+/// Longest datagram: how far a first fragment's end can be off.
+const MAX_DATAGRAM: i32 = 65_535;
+/// Without a known window a jump beyond the largest scaled window (RFC 7323 section 2.3) is another number space.
+const MAX_WINDOW: i32 = 1 << 30;
+
+/// Brings `snd_nxt` up to what the other end acknowledged acceptably although it was not seen here.
+#[inline(always)]
+pub fn lift(c: &mut Connection, dir: Direction, s: &Segment) {
+    let peer = &c.half[dir.other().index()];
+    let (acked, ack) = (peer.has(half::ACKED), peer.ack);
+    let me = &mut c.half[dir.index()];
+    if acked && ack.after(me.snd_nxt) {
+        me.snd_nxt = ack;
+    }
+    if me.has(half::END_UNCERTAIN) {
+        let ahead = s.seq.distance(me.snd_nxt);
+        if ahead > 0 && ahead <= MAX_DATAGRAM {
+            me.snd_nxt = s.seq;
+        }
+        me.flags &= !half::END_UNCERTAIN;
+    }
+}
+
+/// A probe: at most one byte right below what was sent, or at a closed window's edge (RFC 9293 3.8.4, 3.8.6.1).
+#[inline(always)]
+pub fn probe(me: &Half, peer: &Half, s: &Segment) -> Option<Anomaly> {
+    if s.payload_len > 1 || s.has(flags::SYN | flags::FIN) {
+        return None;
+    }
+    let una = if peer.has(half::ACKED) { peer.ack } else { me.snd_nxt };
+    if peer.has(half::ZERO_WINDOW) && (s.seq == una.sub(1) || s.seq == una && s.payload_len == 1) {
+        return Some(Anomaly::ZeroWindowProbe);
+    }
+    if s.seq == me.snd_nxt.sub(1) && una == me.snd_nxt {
+        return Some(Anomaly::KeepaliveProbe);
+    }
+    None
+}
+
+#[inline(always)]
+pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let p = &c.half[dir.other().index()];
+    let (peer_flags, judge_segments) = (p.flags, p.segments);
+    let settled = c.fault[dir.other().index()].settled[candidate::BEYOND_WINDOW];
+    let (una_known, una) = (p.has(half::ACKED), p.ack);
+    let (edge_known, edge, edge_cur) = (p.has(half::EDGE), p.edge_max, p.edge_cur);
+    let (peer_wnd_max, peer_last_ns, peer_wscale) = (p.wnd_max, p.last_ns, p.wscale);
+    let found = probe(&c.half[dir.index()], p, s);
+    let me = &mut c.half[dir.index()];
+    let fault = &mut c.fault[dir.index()];
+
+    if let Some(anomaly) = found {
+        notes.push(anomaly, dir, me.snd_nxt, s.seq);
+        // Answered or not is judged by the next one: has the other end spoken since the last probe?
+        if fault.probes > 0 && peer_last_ns < fault.probe_ns {
+            fault.probes_unanswered = fault.probes_unanswered.saturating_add(1);
+            if matches!(anomaly, Anomaly::KeepaliveProbe) {
+                notes.push(Anomaly::KeepaliveUnanswered, dir, me.snd_nxt, s.seq);
+            }
+        } else {
+            fault.probes_unanswered = 0;
+        }
+        fault.probes = fault.probes.saturating_add(1);
+        fault.probe_ns = now_ns;
+        return;
+    }
+
+    let end = s.end();
+    let nxt = me.snd_nxt;
+    let ahead = s.seq.distance(nxt);
+    let consumes = s.seq_len() > 0;
+    // Scale rounding: an edge may be short by one unit of the receiver's shift.
+    let slack = if peer_flags & half::WSCALE != 0 { 1u32 << (peer_wscale & 15) } else { 0 };
+
+    if s.has(flags::FIN) && !me.has(half::FIN) && s.seq.at_or_before(nxt) && end.at_or_after(nxt) {
+        me.flags |= half::FIN;
+        me.fin_end = end;
+    } else if me.has(half::FIN) && s.payload_len > 0 && end.after(me.fin_end) && s.seq.at_or_before(me.fin_end) {
+        notes.push(Anomaly::DataAfterOwnFin, dir, me.fin_end, end);
+        return;
+    }
+
+    if !consumes && ahead < 0 {
+        bare_regress(me, fault, dir, s, una_known, una, edge_known, edge_cur, now_ns, notes);
+        return;
+    }
+    if consumes && end.at_or_before(nxt) {
+        retransmission(me, fault, dir, s, una_known, una, now_ns, notes);
+        return;
+    }
+    if edge_known && consumes && s.payload_len > 0 {
+        let over = end.distance(edge.add(slack));
+        if over > 1 {
+            let whole = s.seq.at_or_after(edge.add(slack));
+            let anomaly = if !whole {
+                Anomaly::DataBeyondWindow
+            } else if s.seq.distance(edge) > MAX_WINDOW
+                || s.seq.distance(edge) as u32 > peer_wnd_max.saturating_add(OLD_ACK_SPAN)
+            {
+                Anomaly::SeqJump
+            } else {
+                Anomaly::SeqBeyondWindow
+            };
+            let new = Candidate {
+                time_ns: now_ns,
+                expected: edge,
+                actual: end,
+                judge_segments,
+                heavy: (whole || me.mss > 0 && over as u32 >= me.mss as u32) as u8,
+                ..Candidate::default()
+            };
+            settle::raise(fault, candidate::BEYOND_WINDOW, settled, new);
+            if !matches!(anomaly, Anomaly::SeqJump) {
+                shadow(me, fault, end);
+            }
+            notes.push_weighed(anomaly, dir, edge, if whole { s.seq } else { end }, false);
+            return;
+        }
+    } else if !edge_known && ahead > MAX_WINDOW {
+        notes.push_weighed(Anomaly::SeqJump, dir, nxt, s.seq, false);
+        return;
+    }
+
+    if ahead > 0 {
+        gap(me, fault, dir, s, nxt, now_ns, notes);
+    }
+    if consumes && me.has(half::HOLE) && end.after(fault.hole.hi) {
+        fault.hole.later = fault.hole.later.saturating_add(1);
+    }
+    if end.after(nxt) {
+        me.snd_nxt = end;
+        me.data_ns = now_ns;
+        me.nxt_tsval = s.tsval;
+        if s.payload_len > 0 {
+            me.flags |= half::DATA;
+            if !me.has(half::RTT_PENDING) {
+                me.flags |= half::RTT_PENDING;
+                me.rtt_seq = end;
+                me.rtt_start_ns = now_ns;
+            }
+        }
+        fault.rto_streak = 0;
+    }
+    if s.packet & (packet::FIRST_FRAGMENT | packet::LENGTH_UNCERTAIN) != 0 {
+        me.flags |= half::END_UNCERTAIN;
+    }
+}
+
+#[inline(always)]
+fn shadow(me: &mut Half, fault: &mut Fault, end: SeqNum) {
+    fault.shadow_end = if me.has(half::SHADOW) { fault.shadow_end.max(end) } else { end };
+    me.flags |= half::SHADOW;
+}
+
+/// The segment starts beyond what was sent: the bytes between were lost, reordered, missed here or never sent.
+#[inline(always)]
+fn gap(me: &mut Half, fault: &mut Fault, dir: Direction, s: &Segment, nxt: SeqNum, now_ns: u64, notes: &mut Notes) {
+    notes.push(Anomaly::SeqGap, dir, nxt, s.seq);
+    if !me.has(half::HOLE) {
+        me.flags |= half::HOLE;
+        me.flags &= !(half::HOLE_PERSISTENT | half::HOLE_NEVER_RETRANSMITTED);
+        fault.hole.since_ns = now_ns;
+        fault.hole.lo = nxt;
+        fault.hole.hi = s.seq;
+        fault.hole.later = 0;
+        fault.hole.rexmit_lo = 0;
+        fault.hole.rexmit_hi = 0;
+    }
+}
+
+/// Everything in the segment was sent before.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one inlined step of on_segment; the values are read once there")]
+fn retransmission(
+    me: &mut Half,
+    fault: &mut Fault,
+    dir: Direction,
+    s: &Segment,
+    una_known: bool,
+    una: SeqNum,
+    now_ns: u64,
+    notes: &mut Notes,
+) {
+    let end = s.end();
+    if una_known && end.at_or_before(una) {
+        let below = una.distance(end) as u32;
+        if below > OLD_ACK_SPAN.wrapping_add(me.wnd_max) {
+            notes.push(Anomaly::SeqBelowWindow, dir, una, s.seq);
+        } else {
+            notes.push(Anomaly::RexmitAcked, dir, una, s.seq);
+        }
+        return;
+    }
+    notes.push(Anomaly::Rexmit, dir, me.snd_nxt, s.seq);
+    me.flags &= !half::RTT_PENDING;
+    fault.rexmits = fault.rexmits.saturating_add(1);
+    fault.rexmit_seq = s.seq;
+    fault.rexmit_len = s.payload_len;
+    if me.has(half::HOLE) {
+        let hole = &mut fault.hole;
+        if s.seq.before(hole.hi) && end.after(hole.lo) {
+            hole.rexmit_lo = hole.rexmit_lo.saturating_add(1);
+            if s.seq.at_or_before(hole.lo) {
+                hole.lo = end;
+            }
+            if hole.lo.at_or_after(hole.hi) {
+                me.flags &= !(half::HOLE | half::HOLE_PERSISTENT | half::HOLE_NEVER_RETRANSMITTED);
+            }
+        } else {
+            hole.later = hole.later.saturating_add(1);
+            if s.seq == hole.hi {
+                hole.rexmit_hi = hole.rexmit_hi.saturating_add(1);
+                if hole.rexmit_hi == 3 && una_known && una == hole.lo && hole.rexmit_lo == 0 {
+                    notes.push(Anomaly::RexmitAboveHole, dir, hole.lo, hole.hi);
+                }
+            }
+        }
+    }
+    if una_known && s.seq == una {
+        backoff(fault, dir, s, now_ns, notes);
+    }
+}
+
+/// Successive retransmissions of SND.UNA whose spacing grows (RFC 6298 section 5.5).
+#[inline(always)]
+fn backoff(fault: &mut Fault, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let gap_us = (now_ns.saturating_sub(fault.rto_ns) / 1_000).min(u32::MAX as u64) as u32;
+    if fault.rto_streak > 0 && fault.rto_seq == s.seq {
+        if fault.rto_streak == 1 || gap_us >= fault.rto_gap_us / 4 * 5 {
+            fault.rto_streak = fault.rto_streak.saturating_add(1);
+            if fault.rto_streak >= 3 {
+                notes.push(Anomaly::RtoBackoff, dir, s.seq, SeqNum(fault.rto_streak as u32));
+            }
+        }
+        fault.rto_gap_us = gap_us;
+    } else {
+        fault.rto_streak = 1;
+        fault.rto_seq = s.seq;
+        fault.rto_gap_us = 0;
+    }
+    fault.rto_ns = now_ns;
+}
+
+/// A bare ACK carries SND.NXT; this one lies below bytes that we saw sent.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one inlined step of on_segment; the values are read once there")]
+fn bare_regress(
+    me: &mut Half,
+    fault: &mut Fault,
+    dir: Direction,
+    s: &Segment,
+    una_known: bool,
+    una: SeqNum,
+    edge_known: bool,
+    edge_cur: SeqNum,
+    now_ns: u64,
+    notes: &mut Notes,
+) {
+    // A sender whose window was withdrawn acknowledges from the edge (tcp_acceptable_seq in tcp_output.c), and a
+    // bare ACK after a FIN that was not acknowledged yet may still carry the FIN's own number.
+    let at_edge = edge_known && s.seq == edge_cur;
+    let probe_like = una_known && s.seq == una.sub(1);
+    let own_fin = me.has(half::FIN) && s.seq == me.fin_end.sub(1);
+    if at_edge || probe_like || own_fin {
+        return;
+    }
+    let by_timestamp = me.has(half::TIMESTAMPS)
+        && s.has_option(crate::segment::opt::TIMESTAMPS)
+        && (s.tsval.wrapping_sub(me.nxt_tsval) as i32) > 0;
+    let repeated = fault.regress_ns != 0
+        && now_ns > fault.regress_ns + super::reorder_ns(me)
+        && now_ns < fault.regress_ns + 2 * SECOND
+        && me.id_run > 0
+        && s.ip_id.wrapping_sub(me.ip_id) < 1024
+        && !me.has(half::TIMESTAMPS);
+    if !by_timestamp && !repeated {
+        if fault.regress_ns == 0 || now_ns > fault.regress_ns + 2 * SECOND {
+            fault.regress_ns = now_ns;
+        }
+        return;
+    }
+    let disowned = me.snd_nxt.distance(s.seq) as u32;
+    notes.push(Anomaly::BareAckSeqRegress, dir, me.snd_nxt, s.seq);
+    if fault.phantom == disowned {
+        fault.phantom_hits = fault.phantom_hits.saturating_add(1);
+    } else {
+        fault.phantom = disowned;
+        fault.phantom_hits = 1;
+    }
+}

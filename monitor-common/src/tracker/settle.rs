@@ -1,0 +1,147 @@
+//! Two-phase anomalies: raising candidates, and the verdict of the party that knows.
+//!
+//! An ACK of bytes never seen sent means either that the observer missed them or that the ends disagree. Only the
+//! data's sender knows: if its next new segment starts at or above the acknowledged number the observer missed
+//! bytes; if it goes on from where it was, the acknowledgement was wrong. A retransmission proves nothing.
+
+use super::notes::Notes;
+use super::state::{Candidate, Connection, Fault, candidate, conn, half};
+use super::{SECOND, reorder_ns, sequence, stall_ns};
+use crate::anomaly::Anomaly;
+use crate::flow::Direction;
+use crate::segment::Segment;
+use crate::seq::SeqNum;
+
+/// A candidate nobody settled for this long is dropped.
+const EXPIRY_NS: u64 = 10 * SECOND;
+/// Proven capture losses that make a view lossy.
+const LOSSY_GAPS: u16 = 3;
+
+/// Opens a candidate of the speaker that `fault` belongs to, unless one of the kind is open (`settled` is the judge's
+/// mark for it).
+#[inline(always)]
+pub fn raise(fault: &mut Fault, index: usize, settled: u8, new: Candidate) {
+    let slot = &mut fault.candidates[index];
+    if slot.generation != settled {
+        slot.heavy |= new.heavy;
+        return;
+    }
+    *slot = Candidate { generation: settled.wrapping_add(1), ..new };
+}
+
+/// Settles what the other end claimed about `dir`'s data, now that `dir` speaks.
+#[inline(always)]
+pub fn on_judge(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let raiser = dir.other();
+    if c.fault[raiser.index()].candidates[candidate::ACK_UNSENT].generation
+        != c.fault[dir.index()].settled[candidate::ACK_UNSENT]
+    {
+        judge(c, dir, s, now_ns, candidate::ACK_UNSENT, Anomaly::AckUnsent, notes);
+    }
+    if c.fault[raiser.index()].candidates[candidate::SACK_UNSENT].generation
+        != c.fault[dir.index()].settled[candidate::SACK_UNSENT]
+    {
+        judge(c, dir, s, now_ns, candidate::SACK_UNSENT, Anomaly::SackUnsent, notes);
+    }
+}
+
+#[inline(always)]
+fn judge(
+    c: &mut Connection,
+    dir: Direction,
+    s: &Segment,
+    now_ns: u64,
+    index: usize,
+    anomaly: Anomaly,
+    notes: &mut Notes,
+) {
+    let raiser = dir.other();
+    let open = c.fault[raiser.index()].candidates[index];
+    let peer = &c.half[raiser.index()];
+    let is_probe = sequence::probe(&c.half[dir.index()], peer, s).is_some();
+    let una = peer.ack;
+    let me = &mut c.half[dir.index()];
+    let fault = &mut c.fault[dir.index()];
+    let nxt = me.snd_nxt;
+    let claimed = open.actual;
+
+    if nxt.at_or_after(claimed)
+        || now_ns > open.time_ns + EXPIRY_NS && me.segments.wrapping_sub(open.judge_segments) < 3
+    {
+        fault.settled[index] = open.generation;
+        return;
+    }
+    if s.seq.at_or_after(claimed) && s.seq.after(nxt) {
+        // It goes on where the other end said: the bytes were sent, only not seen here.
+        fault.settled[index] = open.generation;
+        me.snd_nxt = claimed;
+        fault.gaps_confirmed = fault.gaps_confirmed.saturating_add(1);
+        if fault.gaps_confirmed >= LOSSY_GAPS {
+            c.flags |= conn::CAPTURE_LOSSY;
+        }
+        notes.push(Anomaly::CaptureGap, dir, nxt, claimed);
+        return;
+    }
+    let age = now_ns.saturating_sub(open.time_ns);
+    let at_nxt = s.seq == nxt && !is_probe && age > reorder_ns(me);
+    let stalled = age >= stall_ns(me) && me.segments.wrapping_sub(open.judge_segments) >= 3;
+    if !at_nxt && !stalled {
+        return;
+    }
+    fault.settled[index] = open.generation;
+    notes.push(anomaly, raiser, open.expected, claimed);
+    if index == candidate::ACK_UNSENT {
+        fault.ack_unsent_hits = fault.ack_unsent_hits.saturating_add(1);
+        narrow(fault, claimed.distance(open.expected) as u32, claimed.distance(una) as u32);
+    }
+}
+
+/// Narrows the interval that a constant offset must lie in; an empty one starts again.
+#[inline(always)]
+fn narrow(fault: &mut Fault, lo: u32, hi: u32) {
+    let (old_lo, old_hi) = (fault.shift_lo, fault.shift_hi);
+    let new_lo = if fault.shift_hits > 0 && old_lo > lo { old_lo } else { lo };
+    let new_hi = if fault.shift_hits > 0 && old_hi < hi { old_hi } else { hi };
+    if new_lo <= new_hi {
+        fault.shift_lo = new_lo;
+        fault.shift_hi = new_hi;
+        fault.shift_hits = fault.shift_hits.saturating_add(1);
+    } else {
+        fault.shift_lo = lo;
+        fault.shift_hi = hi;
+        fault.shift_hits = 1;
+    }
+}
+
+/// Settles `sender`'s data beyond the window, now that the receiver acknowledges.
+#[inline(always)]
+pub fn on_receiver_ack(
+    c: &mut Connection,
+    receiver: Direction,
+    ack: SeqNum,
+    advanced: bool,
+    now_ns: u64,
+    notes: &mut Notes,
+) {
+    let sender = receiver.other();
+    let open = c.fault[sender.index()].candidates[candidate::BEYOND_WINDOW];
+    let rtt_ns = c.half[receiver.index()].rtt_min_us as u64 * 1_000;
+    let wait = reorder_ns(&c.half[receiver.index()]).max(rtt_ns);
+    let judge = &mut c.fault[receiver.index()];
+    if open.generation == judge.settled[candidate::BEYOND_WINDOW] {
+        return;
+    }
+    if ack.at_or_after(open.actual) {
+        judge.settled[candidate::BEYOND_WINDOW] = open.generation;
+    } else if !advanced && now_ns > open.time_ns + wait {
+        judge.settled[candidate::BEYOND_WINDOW] = open.generation;
+        judge.beyond_hits = judge.beyond_hits.saturating_add(1);
+        notes.push_weighed(Anomaly::DataBeyondWindow, sender, open.expected, open.actual, open.heavy != 0);
+    }
+}
+
+/// Whether a proven gap or a retraction says that the view loses packets.
+#[inline(always)]
+pub fn lossy(c: &Connection) -> bool {
+    c.flags & conn::CAPTURE_LOSSY != 0 || c.half[0].has(half::END_UNCERTAIN) || c.half[1].has(half::END_UNCERTAIN)
+}

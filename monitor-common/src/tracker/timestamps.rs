@@ -1,0 +1,47 @@
+//! Timestamps (RFC 7323 sections 3 and 5).
+
+use super::notes::Notes;
+use super::state::{Connection, half};
+use crate::anomaly::Anomaly;
+use crate::flow::Direction;
+use crate::segment::{Segment, opt};
+use crate::seq::SeqNum;
+
+/// One second of the usual 1000 Hz timestamp clock. Reordering of milliseconds regresses by a few ticks.
+const TS_HARD: i32 = 1000;
+/// Where old segments come in a row: also a microsecond clock (Linux 6.7) reorders by less.
+const TS_HARD_RUN: i32 = 60_000;
+
+#[inline(always)]
+pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes) {
+    let negotiated = c.half[0].has(half::TIMESTAMPS) && c.half[1].has(half::TIMESTAMPS);
+    let me = &mut c.half[dir.index()];
+    let fault = &mut c.fault[dir.index()];
+    if !s.has_option(opt::TIMESTAMPS) {
+        if negotiated {
+            notes.push(Anomaly::TsMissing, dir, SeqNum(me.ts_hi), s.seq);
+        }
+        return;
+    }
+    if !me.has(half::TIMESTAMPS) {
+        // Mid-stream: the option's presence is its negotiation.
+        me.flags |= half::TIMESTAMPS;
+        me.ts_hi = s.tsval;
+        me.nxt_tsval = s.tsval;
+        return;
+    }
+    let step = s.tsval.wrapping_sub(me.ts_hi) as i32;
+    if step >= 0 {
+        me.ts_hi = s.tsval;
+        fault.ts_regress_run = 0;
+        return;
+    }
+    fault.ts_regress_run = fault.ts_regress_run.saturating_add(1);
+    let new_data = s.end().after(me.snd_nxt) && s.seq.at_or_before(me.snd_nxt);
+    if step < -TS_HARD && new_data || step < -TS_HARD_RUN && fault.ts_regress_run >= 3 {
+        fault.ts_regress_hits = fault.ts_regress_hits.saturating_add(1);
+        notes.push(Anomaly::TsRegressNew, dir, SeqNum(me.ts_hi), SeqNum(s.tsval));
+    } else {
+        notes.push(Anomaly::TsRegress, dir, SeqNum(me.ts_hi), SeqNum(s.tsval));
+    }
+}

@@ -1,0 +1,177 @@
+//! Reports to the agent: built in the ring buffer, never waking it.
+
+use crate::maps::{EMPTY, EVENTS, EVIDENCE, FLOWS, RECORDERS, SCRATCH};
+use crate::table;
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use monitor_common::abi::Scratch;
+use monitor_common::engine;
+use monitor_common::event::{Event, FullEvent, KernelEvent, tag, why};
+use monitor_common::evidence::Evidence;
+use monitor_common::tracker::notes::NO_RESET;
+
+const QUIET: u64 = BPF_RB_NO_WAKEUP as u64;
+
+/// Enters the notes into the evidence, and reports what is worth it.
+#[inline(always)]
+pub fn report(hooked: u32, now_ns: u64) {
+    let lost = enter(hooked, now_ns);
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(c) = table::connection(scratch.slot) else { return };
+    let why = engine::why(c, scratch.packet.direction(), &scratch.notes);
+    if why == 0 {
+        return;
+    }
+    let head = Head { why, effect: scratch.notes.effect, phase: scratch.notes.before, lost };
+    if engine::needs_evidence(why, &scratch.notes) {
+        full(hooked, &head, now_ns);
+    } else {
+        brief(hooked, &head, now_ns);
+    }
+}
+
+/// Returns 1 when there was no room for the evidence.
+#[inline(always)]
+fn enter(hooked: u32, now_ns: u64) -> u8 {
+    let Some(scratch) = scratch(hooked) else { return 0 };
+    if scratch.notes.count == 0 {
+        return 0;
+    }
+    let Some(c) = table::connection(scratch.slot) else { return 0 };
+    match evidence_of(scratch.slot, c.created_ns) {
+        Some(e) => {
+            // SAFETY: the map's value stays until the agent deletes it, which it does for free slots only.
+            unsafe { (*e).enter(scratch.packet.direction(), &mut scratch.notes, now_ns) };
+            0
+        }
+        None => {
+            scratch.counters.evidence_full += scratch.notes.count as u64;
+            1
+        }
+    }
+}
+
+/// Reports the life of a flow that ends because the next one begins.
+#[inline(always)]
+pub fn reused(hooked: u32, now_ns: u64) {
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(c) = table::connection(scratch.slot) else { return };
+    scratch.notes.clear();
+    let head = Head { why: why::REUSED, effect: NO_RESET, phase: c.phase() as u8, lost: 0 };
+    brief(hooked, &head, now_ns);
+}
+
+#[inline(always)]
+fn scratch(index: u32) -> Option<&'static mut Scratch> {
+    // SAFETY: per CPU and per hook, see the note in `maps`.
+    SCRATCH.get_ptr_mut(index).map(|p| unsafe { &mut *p })
+}
+
+struct Head {
+    why: u8,
+    effect: u8,
+    phase: u8,
+    lost: u8,
+}
+
+/// The slot's evidence, emptied when it is another connection's.
+#[inline(always)]
+fn evidence_of(slot: u32, created_ns: u64) -> Option<*mut Evidence> {
+    let mut found = EVIDENCE.get_ptr_mut(&slot);
+    if found.is_none() {
+        let empty = EMPTY.get(0)?;
+        if EVIDENCE.insert(&slot, empty, 0).is_err() {
+            return None;
+        }
+        found = EVIDENCE.get_ptr_mut(&slot);
+    }
+    let e = found?;
+    // SAFETY: a map value; see `report`.
+    unsafe {
+        if (*e).created_ns != created_ns {
+            (*e).begin(created_ns);
+        }
+    }
+    Some(e)
+}
+
+#[inline(always)]
+fn brief(hooked: u32, head: &Head, now_ns: u64) {
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(mut room) = EVENTS.reserve_untyped::<Event>(0) else {
+        scratch.counters.events_lost += 1;
+        return;
+    };
+    // SAFETY: the room is writable memory of the event's size.
+    unsafe { fill(room.as_mut_ptr(), scratch, head, tag::BRIEF, now_ns) };
+    room.submit(QUIET);
+    scratch.counters.events_sent += 1;
+}
+
+#[inline(always)]
+fn full(hooked: u32, head: &Head, now_ns: u64) {
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(mut room) = EVENTS.reserve_untyped::<FullEvent>(0) else {
+        scratch.counters.events_lost += 1;
+        return;
+    };
+    let p = room.as_mut_ptr();
+    let evidence = match EVIDENCE.get_ptr(&scratch.slot) {
+        Some(e) => Some(e),
+        None => EMPTY.get_ptr(0),
+    };
+    // SAFETY: the room is writable memory of the event's size; sources are map values of the copied type.
+    unsafe {
+        fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
+        copy(RECORDERS.get_ptr(scratch.slot), &raw mut (*p).recorder);
+        copy(evidence, &raw mut (*p).evidence);
+    }
+    room.submit(QUIET);
+    scratch.counters.events_sent += 1;
+}
+
+/// Copies a map value by the helper: unrolled copies of half a kilobyte are what makes programs large.
+///
+/// # Safety
+/// `to` points to writable memory for a `T`.
+#[inline(always)]
+unsafe fn copy<T>(from: Option<*const T>, to: *mut T) {
+    let Some(from) = from else { return };
+    // SAFETY: by the caller; the helper checks the source.
+    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from.cast()) };
+}
+
+/// # Safety
+/// `e` points to writable memory for an event.
+#[inline(always)]
+unsafe fn fill(e: *mut Event, scratch: &Scratch, head: &Head, tag: u32, now_ns: u64) {
+    // SAFETY: by the caller.
+    unsafe {
+        (*e).tag = tag;
+        (*e).slot = scratch.slot;
+        (*e).time_ns = now_ns;
+        (*e).why = head.why;
+        (*e).direction = scratch.packet.direction;
+        (*e).hook = scratch.hook as u8;
+        (*e).effect = head.effect;
+        (*e).phase = head.phase;
+        (*e).first = scratch.notes.first;
+        (*e).evidence_lost = head.lost;
+        (*e).pad = 0;
+        (*e).pad2 = 0;
+        let r = &raw mut (*e).record;
+        (*r).fill(&scratch.packet.segment, now_ns);
+        copy(Some(&raw const scratch.notes), &raw mut (*e).notes);
+        copy(FLOWS.get_ptr(scratch.slot), &raw mut (*e).connection);
+    }
+}
+
+/// A report of the local kernel's own.
+#[inline(always)]
+pub fn kernel(event: &KernelEvent) {
+    if EVENTS.output_untyped::<KernelEvent>(event, QUIET).is_err()
+        && let Some(scratch) = scratch(0)
+    {
+        scratch.counters.events_lost += 1;
+    }
+}

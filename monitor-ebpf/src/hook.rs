@@ -1,0 +1,191 @@
+//! What both hooks do with a packet: parse, find its connection, track, report.
+
+use crate::maps::{CLOCK, INTERFACES, RECORDERS, SCRATCH, TEST_CLOCK};
+use crate::packet::Raw;
+use crate::{emit, table};
+use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_pull_data};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use monitor_common::abi::Scratch;
+use monitor_common::engine::{self, Admission};
+use monitor_common::parse::{self, Reason};
+use monitor_common::tracker::close::Effect;
+use monitor_common::tracker::notes::NO_RESET;
+use monitor_common::tracker::state::{Hook, Phase, sync_state};
+
+/// Longest run of headers that is worth making linear: Ethernet with tags, IPv6 with extensions, TCP.
+const HEADERS: u32 = 256;
+
+/// Index into `SCRATCH`.
+const INGRESS: u32 = 0;
+const EGRESS: u32 = 1;
+
+// verifier: each stage looks its scratch memory up anew. LLVM would otherwise carry what one stage stored into the
+// next in registers, as a constant on each path, and the verifier would walk the later stages once for every
+// combination (more than 1,000,000 instructions on 6.18).
+
+#[inline(always)]
+pub fn ingress(ctx: &XdpContext) {
+    let Some(scratch) = scratch(INGRESS) else { return };
+    scratch.counters.packets += 1;
+    let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
+    // The frame's length is not known: a frame of several buffers shows only its first.
+    match parse::ethernet(raw, 0, &mut scratch.packet) {
+        Ok(()) => {
+            scratch.hook = Hook::Ingress as u32;
+            tracked(INGRESS);
+        }
+        Err(reason) => count(scratch, reason),
+    }
+}
+
+#[inline(always)]
+pub fn egress(ctx: &TcContext) {
+    let Some(scratch) = scratch(EGRESS) else { return };
+    scratch.counters.packets += 1;
+    // SAFETY: the context is valid for the program's run.
+    let skb = unsafe { &*ctx.skb.skb };
+    let len = skb.len;
+    let linear = (ctx.data_end() - ctx.data()) as u32;
+    if linear < HEADERS && linear < len {
+        // Headers may lie in a page: GSO packets have 66 bytes in the linear part, others none.
+        let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
+        if !parse::has_headers(raw) {
+            let want = if len < HEADERS { len } else { HEADERS };
+            // SAFETY: the helper takes the context that the program was given. It moves headers into the linear
+            // part and leaves the packet's content alone; where it fails the parser says what is missing.
+            unsafe { bpf_skb_pull_data(ctx.skb.skb, want) };
+        }
+    }
+    let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
+    let from = skb.ingress_ifindex;
+    match parse::ethernet(raw, len, &mut scratch.packet) {
+        Ok(()) => {
+            let hook = if from != 0 && is_monitored(from) { Hook::Forwarded } else { Hook::Egress };
+            scratch.hook = hook as u32;
+            tracked(EGRESS);
+        }
+        Err(reason) => count(scratch, reason),
+    }
+}
+
+#[inline(always)]
+fn scratch(index: u32) -> Option<&'static mut Scratch> {
+    // SAFETY: per CPU and per hook, see the note in `maps`.
+    SCRATCH.get_ptr_mut(index).map(|p| unsafe { &mut *p })
+}
+
+#[inline(always)]
+fn is_monitored(ifindex: u32) -> bool {
+    // SAFETY: the value is a plain integer that only the loader writes.
+    unsafe { INTERFACES.get(&ifindex) }.is_some()
+}
+
+#[inline(always)]
+fn count(scratch: &mut Scratch, reason: Reason) {
+    scratch.counters.unparsed[reason as usize & 15] += 1;
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    if TEST_CLOCK.load() != 0 {
+        return CLOCK.get(0).copied().unwrap_or(0);
+    }
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+#[inline(always)]
+fn tracked(hooked: u32) {
+    let now_ns = now();
+    if find(hooked, now_ns) && track(hooked, now_ns) {
+        tally(hooked);
+        emit::report(hooked, now_ns);
+    }
+}
+
+/// Finds or makes the packet's entry and leaves its place in the scratch memory.
+#[inline(always)]
+fn find(hooked: u32, now_ns: u64) -> bool {
+    let Some(scratch) = scratch(hooked) else { return false };
+    let packet = &scratch.packet;
+    match table::find_or_insert(&packet.key, &packet.segment, now_ns, &mut scratch.counters) {
+        Some(place) => {
+            scratch.way = place.way;
+            scratch.slot = place.slot;
+            scratch.set = place.set;
+            true
+        }
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn track(hooked: u32, now_ns: u64) -> bool {
+    let Some(scratch) = scratch(hooked) else { return false };
+    let Some(c) = table::connection(scratch.slot) else { return false };
+    let Some(recorder) = RECORDERS.get_ptr_mut(scratch.slot) else { return false };
+    let dir = scratch.packet.direction();
+    let segment = &scratch.packet.segment;
+    let counters = &mut scratch.counters;
+    match engine::admit(c, dir, scratch.hook as u8, segment) {
+        Admission::Track => {}
+        Admission::Duplicate => {
+            counters.duplicates += 1;
+            return false;
+        }
+        Admission::Untranslated => {
+            counters.untranslated += 1;
+            return false;
+        }
+    }
+    counters.segments += 1;
+    counters.payload_bytes += segment.payload_len as u64;
+    if engine::starts_new_life(c, dir, segment) {
+        counters.connections_opened += 1;
+        emit::reused(hooked, now_ns);
+        engine::restart(c, dir, segment, now_ns);
+    }
+    // SAFETY: an array element; who writes what is argued in `maps`.
+    let recorder = unsafe { &mut *recorder };
+    engine::track(c, recorder, dir, segment, now_ns, &mut scratch.notes);
+    true
+}
+
+/// The exact counters, and the entry's class.
+#[inline(always)]
+fn tally(hooked: u32) {
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(c) = table::connection(scratch.slot) else { return };
+    let (notes, counters) = (&scratch.notes, &mut scratch.counters);
+    if notes.effect != NO_RESET {
+        if Effect::from_number(notes.effect).is_effective() {
+            counters.resets_effective += 1;
+        } else {
+            counters.resets_ineffective += 1;
+        }
+    }
+    if notes.before != notes.after {
+        if notes.after == Phase::Established as u8 {
+            counters.connections_established += 1;
+        }
+        if notes.after == Phase::TimeWait as u8 {
+            counters.connections_closed += 1;
+        }
+    }
+    let mut d = 0;
+    while d < 2 {
+        if notes.sync_after[d] == sync_state::DESYNCED && notes.sync_before[d] != sync_state::DESYNCED {
+            counters.desynchronised[c.fault[d].sync.kind as usize & 15] += 1;
+        }
+        d += 1;
+    }
+    let mut i = 0;
+    while i < notes.note.len() {
+        if i >= notes.count as usize {
+            break;
+        }
+        counters.anomalies[notes.note[i].anomaly as usize & 63] += 1;
+        i += 1;
+    }
+    table::classify(scratch.set, scratch.way, c);
+}

@@ -1,0 +1,85 @@
+//! All maps. Sizes here are placeholders; the loader sets them from its configuration.
+//!
+//! # Two CPUs, one connection
+//!
+//! A packet changes the entry of its connection without a lock: a spin lock costs half of the hot path, and BPF
+//! spin locks permit no helper inside. What makes that right:
+//!
+//! * `FLOWS[slot].half[d]` and `.fault[d]` are written by packets of speaker `d` only (`.sync` excepted), and a speaker
+//!   is observed at one hook, one receive queue at a time. So there is one writer, and one reader on the other
+//!   CPU (ingress reads what egress wrote and the other way round) of aligned fields of at most 8 bytes, which
+//!   are never torn.
+//! * A stale read is a read a packet earlier. It can delay a candidate's settlement by a packet. It cannot raise
+//!   one: an acknowledgement is caused by data whose egress program has ended long before.
+//! * `.sync` and a half's RTT sample are written from both sides. A lost update costs one hit of a counter whose
+//!   state lasts for seconds; the next segment repeats it.
+//! * `EVIDENCE[slot].ledger[d]` and `RECORDERS[slot].record[d]` have the same single writer `d`.
+//! * Tags and classes in `SETS` change only under the set's try-lock ([`crate::table`]); readers need no lock, because
+//!   a tag is published after its entry and the key in the entry decides.
+//! * `SCRATCH` is per CPU and per hook: programs run with bottom halves disabled, so a hook does not interrupt
+//!   itself on a CPU.
+//! * The agent frees idle entries under the same try-lock. A program that found the entry before may write to it
+//!   for some microseconds after; it has been silent for minutes, so its slot is not reused within them.
+
+use aya_ebpf::Global;
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
+use aya_ebpf::macros::btf_map;
+use monitor_common::abi::{Offsets, Scratch, TableSet};
+use monitor_common::event::KernelEvent;
+use monitor_common::evidence::{Evidence, Recorder};
+use monitor_common::tracker::state::Connection;
+
+/// `BPF_F_MMAPABLE`: the agent reads these without a system call per entry.
+const MMAPABLE: usize = 1 << 10;
+
+/// Which of a set's slots holds a key. Written by the hooks and by the agent's sweep, under the set's lock.
+#[btf_map]
+pub static SETS: Array<TableSet, 64, MMAPABLE> = Array::new();
+
+/// State per slot. Created by the first packet, freed by eviction or the agent's sweep.
+#[btf_map]
+pub static FLOWS: Array<Connection, 1024, MMAPABLE> = Array::new();
+
+/// Last headers per slot; a life of the flow begins with the leftovers of the one before, told apart by time.
+#[btf_map]
+pub static RECORDERS: Array<Recorder, 1024, MMAPABLE> = Array::new();
+
+/// Anomalies per slot, only for connections that have any. Deleted by the agent's sweep.
+#[btf_map]
+pub static EVIDENCE: HashMap<u32, Evidence, 1024> = HashMap::new();
+
+/// A zeroed value: what is inserted into `EVIDENCE` is larger than the stack.
+#[btf_map]
+pub static EMPTY: Array<Evidence, 1> = Array::new();
+
+/// Reports to the agent. Never woken per event: the agent polls.
+#[btf_map]
+pub static EVENTS: RingBuf<KernelEvent, 4194304> = RingBuf::new();
+
+/// Counters and room to work, index 0 ingress, 1 egress.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
+
+/// Interfaces whose ingress is observed; written by the loader, looked up for forwarded packets only.
+#[btf_map]
+pub static INTERFACES: HashMap<u32, u32, 1024> = HashMap::new();
+
+/// Number of sets in use.
+#[unsafe(no_mangle)]
+pub static SET_COUNT: Global<u32> = Global::new(64);
+
+/// Drawn at load.
+#[unsafe(no_mangle)]
+pub static HASH_SEED: Global<u64> = Global::new(0);
+
+/// Not 0: time comes from the map `CLOCK`, so that a test owns it. The verifier drops the branch otherwise.
+#[unsafe(no_mangle)]
+pub static TEST_CLOCK: Global<u32> = Global::new(0);
+
+/// The time that a test gives, nanoseconds.
+#[btf_map]
+pub static CLOCK: Array<u64, 1> = Array::new();
+
+/// Offsets of the running kernel's structures, from its BTF; see `monitor_common::abi::Offsets`.
+#[unsafe(no_mangle)]
+pub static OFFSETS: Global<Offsets> = Global::new(Offsets::UNKNOWN);

@@ -1,0 +1,573 @@
+//! The kernel programs: attached, read, swept.
+
+use super::btf::Btf;
+use super::facts::Names;
+use super::interfaces::{self, Interface};
+use super::loader::{self, Clock, Egress, LoadError, Sizes};
+use super::object;
+use super::sweep::Sweep;
+use super::table::Table;
+use crate::finding::Finding;
+use crate::pipeline::{Pipeline, Settings};
+use crate::relatives;
+use crate::snapshot::{Attached, ConnectionRow, Counters, Population, Source, Status};
+use aya::Ebpf;
+use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
+use aya::programs::links::FdLink;
+use aya::programs::{BtfTracePoint, XdpMode};
+use monitor_common::abi::{Scratch, interface};
+use monitor_common::event::{Event, FullEvent, KernelEvent, tag};
+use monitor_common::evidence::Evidence;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// What to attach to and how.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    pub interfaces: Vec<String>,
+    /// Every suitable interface.
+    pub all: bool,
+    pub ingress: IngressMode,
+    /// Connections tracked at once.
+    pub max_connections: u32,
+    /// Bytes of the event ring buffer, a power of two.
+    pub ring_bytes: u32,
+    /// Attach tracepoints for the local kernel's own reset reasons.
+    pub kernel_evidence: bool,
+    /// Keep links pinned under this folder of a bpffs, so that they outlive a killed agent.
+    pub pin: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IngressMode {
+    /// Native where the driver can, else generic.
+    Auto,
+    Native,
+    Generic,
+}
+
+/// Why the capture could not start. Each message says what failed, on what, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    #[error("{0}")]
+    NotPermitted(String),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Resets wait this long for the tracepoints' word and for their repetitions.
+const HOLD_NS: u64 = 30_000_000;
+/// The ring buffer never wakes the agent, because a wake-up costs the packet path a hundred times the event.
+const POLL: Duration = Duration::from_millis(5);
+/// Reports taken in one go before other tasks get their turn.
+const BATCH: usize = 512;
+
+/// A newtype that aya may copy from and to maps.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: `Scratch` and `Evidence` are bytemuck Pod: any bytes are valid and there is no padding.
+unsafe impl aya::Pod for Plain<Scratch> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Evidence> {}
+
+/// One interface's attachments; dropped, they are gone.
+struct Hooked {
+    _ingress: Option<FdLink>,
+    _egress: Option<Egress>,
+}
+
+/// An attached capture. Dropping it detaches everything.
+pub struct Live {
+    shared: Arc<Shared>,
+    ring: RingBuf<MapData>,
+    names: Names,
+    pipeline: Pipeline,
+    sweep: Sweep,
+    _hooked: Vec<Hooked>,
+    pinned: Option<Pins>,
+}
+
+/// Pins to remove at an orderly end.
+struct Pins(Vec<PathBuf>);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if let Err(e) = std::fs::remove_file(path) {
+                tracing::warn!("cannot remove the pin {}: {e}", path.display());
+            }
+        }
+    }
+}
+
+/// What readers of the capture share with it.
+struct Shared {
+    table: Table,
+    scratch: Mutex<PerCpuArray<MapData, Plain<Scratch>>>,
+    evidence: Mutex<BpfHashMap<MapData, u32, Plain<Evidence>>>,
+    ebpf: Mutex<Ebpf>,
+    status: Status,
+    evicted_idle: AtomicU64,
+    programs: Vec<&'static str>,
+}
+
+impl Live {
+    pub fn attach(options: &LiveOptions) -> Result<Live, AttachError> {
+        let wanted = choose(options)?;
+        let btf = if options.kernel_evidence { Btf::of_kernel() } else { Btf::parse(Vec::new()) };
+        let mut notes = Vec::new();
+        if options.kernel_evidence
+            && let Err(e) = &btf
+        {
+            notes.push(format!("no evidence from the local kernel: {e}"));
+        }
+        let btf = btf.ok();
+        let sizes = Sizes { connections: options.max_connections, ring_bytes: options.ring_bytes };
+        check_memory(&sizes)?;
+        let mut ebpf = loader::load(sizes, Clock::Kernel, btf.as_ref(), seed()?).map_err(classify)?;
+        let (frames, ingress_program) = loader::load_ingress(&mut ebpf).map_err(classify)?;
+        if frames == loader::Frames::Linear {
+            notes
+                .push("this kernel has no XDP fragments: native XDP is refused on interfaces with jumbo frames".into());
+        }
+        loader::load_egress(&mut ebpf).map_err(classify)?;
+        let mut programs = vec![ingress_program, "tc_out"];
+        let tracepoints = match &btf {
+            Some(btf) => attach_tracepoints(&mut ebpf, btf, &mut programs),
+            None => Vec::new(),
+        };
+        let names = Names::of(btf.as_ref());
+        if btf.is_some() && !names.has_reset_reasons() {
+            notes.push("this kernel gives no reasons for its resets (Linux 6.10 and later do)".into());
+        }
+        mark_monitored(&mut ebpf, &wanted)?;
+
+        let mut pins = Pins(Vec::new());
+        let mut hooked = Vec::new();
+        let mut attached = Vec::new();
+        for i in &wanted {
+            if let Some(folder) = &options.pin {
+                super::pins::release(folder, &i.name);
+            }
+            let (h, a) = attach_to(&mut ebpf, i, ingress_program, options, &mut pins)?;
+            hooked.push(h);
+            attached.push(a);
+        }
+        let ring = take::<RingBuf<MapData>>(&mut ebpf, "EVENTS")?;
+        let scratch = take(&mut ebpf, "SCRATCH")?;
+        let evidence = take(&mut ebpf, "EVIDENCE")?;
+        let (sets, flows, recorders) =
+            (take_data(&mut ebpf, "SETS")?, take_data(&mut ebpf, "FLOWS")?, take_data(&mut ebpf, "RECORDERS")?);
+        let table = Table::new(&sets, &flows, &recorders, sizes.sets())
+            .map_err(|e| AttachError::Failed(format!("cannot map the connection table: {e}")))?;
+        let status = Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            kernel: kernel_release(),
+            started_unix_ns: unix_now(),
+            interfaces: attached,
+            table_capacity: table.capacity() as u64,
+            table_bytes: sizes.bytes(),
+            tracepoints,
+            notes,
+            object: object::short_hash(),
+        };
+        let sweep = Sweep::new(table.set_count());
+        let settings = Settings { hold_ns: HOLD_NS, report_desync_at_once: true };
+        Ok(Live {
+            shared: Arc::new(Shared {
+                table,
+                scratch: Mutex::new(scratch),
+                evidence: Mutex::new(evidence),
+                ebpf: Mutex::new(ebpf),
+                status,
+                evicted_idle: AtomicU64::new(0),
+                programs,
+            }),
+            ring,
+            names,
+            pipeline: Pipeline::new(settings, 1, None),
+            sweep,
+            _hooked: hooked,
+            pinned: options.pin.is_some().then_some(pins),
+        })
+    }
+
+    pub fn source(&self) -> Arc<dyn Source> {
+        self.shared.clone()
+    }
+
+    /// Reads events, sweeps the table and hands findings to `sink`, until `stop` resolves. Never blocks the runtime
+    /// for long.
+    pub async fn run(
+        &mut self,
+        sink: &mut (dyn FnMut(Finding) + Send),
+        stop: impl Future<Output = ()> + Send,
+    ) -> anyhow::Result<()> {
+        let mut ticks = tokio::time::interval(POLL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                _ = ticks.tick() => {}
+            }
+            while self.drain(BATCH) == BATCH {
+                self.flush(sink);
+                tokio::task::yield_now().await;
+            }
+            self.sweep_some();
+            self.flush(sink);
+        }
+        while self.drain(BATCH) == BATCH {}
+        let offset = clock_offset();
+        self.pipeline.finish(&|t| t.saturating_add(offset), sink);
+        if let Some(pins) = self.pinned.take() {
+            drop(pins);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, sink: &mut (dyn FnMut(Finding) + Send)) {
+        let offset = clock_offset();
+        self.pipeline.flush(monotonic_now(), &|t| t.saturating_add(offset), sink);
+    }
+
+    /// Takes up to `most` reports; returns how many there were.
+    fn drain(&mut self, most: usize) -> usize {
+        let mut taken = 0;
+        while taken < most {
+            let Some(item) = self.ring.next() else { break };
+            taken += 1;
+            let shared = &self.shared;
+            match bytes_tag(&item) {
+                Some(tag::FULL) => {
+                    if let Some(full) = read::<FullEvent>(&item) {
+                        self.pipeline.on_full(&full, &mut |stray, reset_by, found| {
+                            let all: Vec<_> = shared.table.connections().map(|(_, c)| c).collect();
+                            relatives::find(stray, reset_by, all.iter(), found);
+                        });
+                    }
+                }
+                Some(tag::BRIEF) => {
+                    if let Some(event) = read::<Event>(&item) {
+                        self.pipeline.on_brief(&event);
+                    }
+                }
+                Some(tag::KERNEL) => {
+                    if let Some(event) = read::<KernelEvent>(&item) {
+                        self.pipeline.on_fact(self.names.fact(&event));
+                    }
+                }
+                _ => tracing::warn!("a report of {} bytes that this agent does not know", item.len()),
+            }
+        }
+        taken
+    }
+
+    fn sweep_some(&mut self) {
+        let shared = &self.shared;
+        let pipeline = &mut self.pipeline;
+        let freed = self.sweep.step(
+            &shared.table,
+            monotonic_now(),
+            &mut |slot| {
+                let mut map = shared.evidence.lock().unwrap_or_else(|e| e.into_inner());
+                let evidence = map.get(&slot, 0).ok().map(|p| p.0);
+                if evidence.is_some() && map.remove(&slot).is_err() {
+                    tracing::debug!("evidence of slot {slot} was gone already");
+                }
+                evidence
+            },
+            &mut |history| pipeline.on_end(history),
+        );
+        shared.evicted_idle.fetch_add(freed, Ordering::Relaxed);
+    }
+}
+
+impl Source for Shared {
+    fn connections(&self) -> Vec<ConnectionRow> {
+        let now = monotonic_now();
+        self.table.connections().map(|(_, c)| crate::rows::row(&c, now)).collect()
+    }
+
+    fn counters(&self) -> Counters {
+        let scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
+        let read = |index| -> Vec<Scratch> {
+            scratch.get(&index, 0).map(|v| v.iter().map(|p| p.0).collect()).unwrap_or_default()
+        };
+        let mut c = super::counters::sum(&read(0), &read(1));
+        c.evictions.push(("idle".into(), self.evicted_idle.load(Ordering::Relaxed)));
+        let ebpf = self.ebpf.lock().unwrap_or_else(|e| e.into_inner());
+        if stats_enabled() {
+            for name in &self.programs {
+                if let Some(Ok(info)) = ebpf.program(name).map(|p| p.info()) {
+                    c.programs.push((name.to_string(), info.run_time().as_secs_f64(), info.run_count()));
+                }
+            }
+        }
+        c
+    }
+
+    fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    fn population(&self) -> Population {
+        super::counters::population(self.table.connections().map(|(_, c)| c))
+    }
+}
+
+/// The interfaces to attach to.
+fn choose(options: &LiveOptions) -> Result<Vec<Interface>, AttachError> {
+    let all = interfaces::list().map_err(|e| AttachError::Failed(format!("cannot list network interfaces: {e}")))?;
+    if options.all {
+        let suitable: Vec<_> = all.into_iter().filter(|i| i.up && i.ethernet && !i.enslaved && !i.loopback).collect();
+        if suitable.is_empty() {
+            return Err(AttachError::Usage(
+                "no suitable interface: none is up, has Ethernet frames and is not part of a bridge or bond; \
+                 name one with -i"
+                    .into(),
+            ));
+        }
+        return Ok(suitable);
+    }
+    let mut out: Vec<Interface> = Vec::new();
+    for name in &options.interfaces {
+        let Some(i) = all.iter().find(|i| i.name == *name) else {
+            let known: Vec<&str> = all.iter().map(|i| i.name.as_str()).collect();
+            return Err(AttachError::Usage(format!("no interface {name} here; there are: {}", known.join(", "))));
+        };
+        if !i.ethernet {
+            return Err(AttachError::Usage(format!(
+                "{name} has no Ethernet frames (a tunnel or a raw IP device), which whyrst cannot watch yet; \
+                 watch the interface below it"
+            )));
+        }
+        if !out.iter().any(|o| o.index == i.index) {
+            out.push(i.clone());
+        }
+    }
+    if out.is_empty() {
+        return Err(AttachError::Usage("no interface given; use -i NAME or --all".into()));
+    }
+    Ok(out)
+}
+
+/// Attaches both hooks to one interface.
+fn attach_to(
+    ebpf: &mut Ebpf,
+    i: &Interface,
+    program: &'static str,
+    options: &LiveOptions,
+    pins: &mut Pins,
+) -> Result<(Hooked, Attached), AttachError> {
+    let mut note = None;
+    let modes: &[XdpMode] = match options.ingress {
+        // The loopback's driver has no XDP; asking it first would only make noise.
+        IngressMode::Auto if i.loopback => &[XdpMode::Skb],
+        IngressMode::Auto => &[XdpMode::Driver, XdpMode::Skb],
+        IngressMode::Native => &[XdpMode::Driver],
+        IngressMode::Generic => &[XdpMode::Skb],
+    };
+    let mut link = None;
+    let mut last = None;
+    for mode in modes {
+        match loader::attach_ingress(ebpf, program, &i.name, i.index, *mode) {
+            Ok(l) => {
+                link = Some((l, *mode));
+                break;
+            }
+            Err(e) => {
+                if let Some(owner) = foreign(i, &e) {
+                    return Err(classify(LoadError::Foreign { interface: i.name.clone(), owner }));
+                }
+                note = Some(format!("{e}"));
+                last = Some(e);
+            }
+        }
+    }
+    let Some((ingress, mode)) = link else {
+        return Err(match last {
+            Some(e) => classify(e),
+            None => AttachError::Failed(format!("no way to attach to {}", i.name)),
+        });
+    };
+    if i.loopback {
+        // What loops back passes egress and ingress of the same device: one hook sees all of it.
+        note = Some("loopback: ingress sees both directions, so egress is not attached".into());
+    }
+    let egress = if i.loopback { None } else { Some(loader::attach_egress(ebpf, &i.name).map_err(classify)?) };
+    let attached = Attached {
+        name: i.name.clone(),
+        ifindex: i.index,
+        ingress: if mode == XdpMode::Driver { "xdp_native" } else { "xdp_generic" }.into(),
+        egress: egress.as_ref().map_or("none", Egress::name).into(),
+        note: if mode == XdpMode::Driver { None } else { note },
+    };
+    let (ingress, egress) = match &options.pin {
+        None => (Some(ingress), egress),
+        Some(folder) => {
+            super::pins::keep(folder, &i.name, ingress, egress, &mut pins.0).map_err(AttachError::Failed)?
+        }
+    };
+    Ok((Hooked { _ingress: ingress, _egress: egress }, attached))
+}
+
+/// Who holds the interface's XDP hook, when that is why attaching failed.
+fn foreign(i: &Interface, error: &LoadError) -> Option<String> {
+    let LoadError::Attach { source, .. } = error else { return None };
+    let busy = loader::errno(source).is_some_and(|e| e == libc::EBUSY || e == libc::EEXIST);
+    if !busy {
+        return None;
+    }
+    // Listed anew: it may have come after we looked.
+    let id = interfaces::list().ok()?.into_iter().find(|n| n.index == i.index).and_then(|n| n.xdp_program)?;
+    let name = aya::programs::loaded_programs()
+        .flatten()
+        .find(|p| p.id() == id)
+        .map(|p| format!("id {id}, name {}, tag {:016x}", p.name_as_str().unwrap_or("?"), p.tag()));
+    Some(name.unwrap_or_else(|| format!("id {id}")))
+}
+
+/// Loads and attaches the optional tracepoints; says of each what became of it.
+fn attach_tracepoints(ebpf: &mut Ebpf, btf: &Btf, programs: &mut Vec<&'static str>) -> Vec<(String, String)> {
+    const ALL: [(&str, &str); 3] = [
+        ("send_reset", "tcp_send_reset"),
+        ("receive_reset", "tcp_receive_reset"),
+        ("error_report", "inet_sk_error_report"),
+    ];
+    let kernel = match aya::Btf::from_sys_fs() {
+        Ok(kernel) => kernel,
+        Err(e) => return ALL.iter().map(|(_, t)| (t.to_string(), format!("no BTF: {e}"))).collect(),
+    };
+    let mut out = Vec::new();
+    for (program, tracepoint) in ALL {
+        let state = if btf.tracepoint_arguments(tracepoint).is_none() {
+            "this kernel does not have it".to_string()
+        } else {
+            let attached = loader::program::<BtfTracePoint>(ebpf, program).and_then(|p| {
+                p.load(tracepoint, &kernel)
+                    .and_then(|()| p.attach().map(drop))
+                    .map_err(|source| LoadError::Program { name: program, source })
+            });
+            match attached {
+                Ok(()) => {
+                    programs.push(program);
+                    "attached".to_string()
+                }
+                Err(e) => {
+                    tracing::warn!("without tracepoint {tracepoint}: {e}");
+                    e.to_string().lines().next().unwrap_or("refused").to_string()
+                }
+            }
+        };
+        out.push((tracepoint.to_string(), state));
+    }
+    out
+}
+
+fn mark_monitored(ebpf: &mut Ebpf, wanted: &[Interface]) -> Result<(), AttachError> {
+    let mut map: BpfHashMap<MapData, u32, u32> = take(ebpf, "INTERFACES")?;
+    for i in wanted {
+        map.insert(i.index, interface::MONITORED, 0)
+            .map_err(|e| AttachError::Failed(format!("cannot note {} as monitored: {e}", i.name)))?;
+    }
+    Ok(())
+}
+
+fn take_data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, AttachError> {
+    match ebpf.take_map(name) {
+        Some(aya::maps::Map::Array(data)) => Ok(data),
+        _ => Err(AttachError::Failed(format!("map {name} is missing from the eBPF object"))),
+    }
+}
+
+fn take<M: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &str) -> Result<M, AttachError> {
+    ebpf.take_map(name)
+        .and_then(|m| M::try_from(m).ok())
+        .ok_or_else(|| AttachError::Failed(format!("map {name} is missing from the eBPF object")))
+}
+
+fn classify(error: LoadError) -> AttachError {
+    if error.is_permission() {
+        AttachError::NotPermitted(format!(
+            "{error}\nwhyrst run needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (before Linux 5.11 also an unlimited \
+             RLIMIT_MEMLOCK); run it as root or give it these capabilities"
+        ))
+    } else {
+        AttachError::Failed(error.to_string())
+    }
+}
+
+/// The maps must fit into what is free; the kernel would go into reclaim first and kill later.
+fn check_memory(sizes: &Sizes) -> Result<(), AttachError> {
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return Ok(()) };
+    let available_kib = text
+        .lines()
+        .find_map(|l| l.strip_prefix("MemAvailable:"))
+        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    match available_kib {
+        Some(kib) if sizes.bytes() > kib * 1024 / 10 * 9 => Err(AttachError::Usage(format!(
+            "{} connections need {} MiB of kernel memory, but {} MiB are available; use a smaller --max-connections",
+            sizes.connections,
+            sizes.bytes() >> 20,
+            kib >> 10
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn seed() -> Result<u64, AttachError> {
+    let mut bytes = [0u8; 8];
+    // SAFETY: a buffer of eight bytes.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got == bytes.len() as isize {
+        Ok(u64::from_ne_bytes(bytes))
+    } else {
+        Err(AttachError::Failed(format!("no random numbers: {}", std::io::Error::last_os_error())))
+    }
+}
+
+fn bytes_tag(item: &[u8]) -> Option<u32> {
+    item.get(..4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+/// Ring buffer records begin at multiples of eight; they may be longer than the value, never shorter.
+fn read<T: bytemuck::Pod>(item: &[u8]) -> Option<T> {
+    item.get(..size_of::<T>()).map(bytemuck::pod_read_unaligned)
+}
+
+fn clock(id: libc::clockid_t) -> u64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a timespec to write to; both clocks exist on every Linux.
+    unsafe { libc::clock_gettime(id, &mut t) };
+    t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
+}
+
+/// The clock of `bpf_ktime_get_ns`.
+pub fn monotonic_now() -> u64 {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn unix_now() -> u64 {
+    clock(libc::CLOCK_REALTIME)
+}
+
+/// What to add to the tracker's clock for Unix time.
+fn clock_offset() -> u64 {
+    unix_now().saturating_sub(monotonic_now())
+}
+
+fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease").map(|s| s.trim().to_string()).unwrap_or_default()
+}
+
+fn stats_enabled() -> bool {
+    std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|s| s.trim() == "1")
+}

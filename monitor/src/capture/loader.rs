@@ -1,0 +1,260 @@
+//! The eBPF object into the kernel, and onto interfaces.
+
+use super::btf::Btf;
+use super::object;
+use aya::programs::links::FdLink;
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, tc};
+use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use monitor_common::abi::{Offsets, WAYS};
+use monitor_common::event::FullEvent;
+
+/// Table sizes, set before load.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Connections to hold at once; the table has half as many slots again, because sets fill unevenly.
+    pub connections: u32,
+    pub ring_bytes: u32,
+}
+
+impl Sizes {
+    pub fn sets(&self) -> u32 {
+        let slots = self.connections as u64 + self.connections as u64 / 2;
+        (slots.div_ceil(WAYS as u64).max(4)) as u32
+    }
+
+    pub fn slots(&self) -> u32 {
+        self.sets() * WAYS as u32
+    }
+
+    /// Connections that may have anomalies at once.
+    pub fn evidence(&self) -> u32 {
+        (self.connections / 4).max(1024)
+    }
+
+    /// Memory of the maps, bytes.
+    pub fn bytes(&self) -> u64 {
+        use monitor_common::evidence::{Evidence, Recorder};
+        use monitor_common::tracker::state::Connection;
+        let per_slot = size_of::<Connection>() + size_of::<Recorder>() + 64 / WAYS;
+        self.slots() as u64 * per_slot as u64
+            + self.evidence() as u64 * (size_of::<Evidence>() as u64 + 64)
+            + self.ring_bytes as u64
+    }
+}
+
+/// Why the programs could not be loaded or attached.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("cannot load the eBPF object: {}", chain(.0))]
+    Object(#[from] aya::EbpfError),
+    #[error("program {name} is missing from the eBPF object")]
+    Missing { name: &'static str },
+    #[error("the kernel refuses program {name}: {}", chain(.source))]
+    Program { name: &'static str, source: ProgramError },
+    #[error("cannot attach to {interface} ({hook}): {}", chain(.source))]
+    Attach { interface: String, hook: &'static str, source: ProgramError },
+    #[error(
+        "{interface} already has an XDP program ({owner}); whyrst never replaces one. Detach it, or leave {interface} out"
+    )]
+    Foreign { interface: String, owner: String },
+    #[error("{interface}: {text}")]
+    Interface { interface: String, text: String },
+}
+
+impl LoadError {
+    /// The kernel refused for lack of privileges.
+    pub fn is_permission(&self) -> bool {
+        let source: &(dyn std::error::Error + 'static) = match self {
+            LoadError::Object(e) => e,
+            LoadError::Program { source, .. } | LoadError::Attach { source, .. } => source,
+            _ => return false,
+        };
+        matches!(errno(source), Some(libc::EPERM | libc::EACCES))
+    }
+}
+
+/// The system's error number behind an error.
+pub fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut source = Some(error);
+    while let Some(e) = source {
+        if let Some(io) = e.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error();
+        }
+        source = e.source();
+    }
+    None
+}
+
+/// An error and its sources on one line; the verifier's log, when there is one, comes last.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(e) = source {
+        let more = e.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = e.source();
+    }
+    text
+}
+
+/// How a test owns the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    Kernel,
+    /// From the map `CLOCK`.
+    Test,
+}
+
+/// Loads the object's maps; programs follow one by one, because each is optional on some kernel.
+pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, seed: u64) -> Result<Ebpf, LoadError> {
+    debug_assert!(size_of::<FullEvent>() < sizes.ring_bytes as usize);
+    let sets = sizes.sets();
+    let test_clock = u32::from(clock == Clock::Test);
+    let offsets = btf.map_or(Offsets::UNKNOWN, Btf::offsets);
+    let mut loader = EbpfLoader::new();
+    loader
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .override_global("SET_COUNT", &sets, true)
+        .override_global("HASH_SEED", &seed, true)
+        .override_global("TEST_CLOCK", &test_clock, true)
+        .override_global("OFFSETS", bytemuck::bytes_of(&offsets), true)
+        .map_max_entries("SETS", sets)
+        .map_max_entries("FLOWS", sizes.slots())
+        .map_max_entries("RECORDERS", sizes.slots())
+        .map_max_entries("EVIDENCE", sizes.evidence())
+        .map_max_entries("EVENTS", sizes.ring_bytes);
+    Ok(loader.load(object::BYTES)?)
+}
+
+/// Whether frames of several buffers (jumbo frames) are seen by native XDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
+    Fragments,
+    Linear,
+}
+
+/// Loads the ingress program: with fragments where the kernel has them (5.18), else without.
+pub fn load_ingress(ebpf: &mut Ebpf) -> Result<(Frames, &'static str), LoadError> {
+    let xdp = program::<Xdp>(ebpf, "xdp_in")?;
+    match xdp.load() {
+        Ok(()) => Ok((Frames::Fragments, "xdp_in")),
+        Err(first) => {
+            let name = "xdp_in_linear";
+            let xdp = program::<Xdp>(ebpf, name)?;
+            match xdp.load() {
+                Ok(()) => {
+                    tracing::info!("no XDP fragments on this kernel ({})", chain(&first).lines().next().unwrap_or(""));
+                    Ok((Frames::Linear, name))
+                }
+                Err(source) => Err(LoadError::Program { name, source }),
+            }
+        }
+    }
+}
+
+pub fn load_egress(ebpf: &mut Ebpf) -> Result<(), LoadError> {
+    program::<SchedClassifier>(ebpf, "tc_out")?.load().map_err(|source| LoadError::Program { name: "tc_out", source })
+}
+
+pub fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    ebpf.program_mut(name).and_then(|p| <&mut P>::try_from(p).ok()).ok_or(LoadError::Missing { name })
+}
+
+/// Attaches ingress in `mode` through a link that lives no longer than this process.
+pub fn attach_ingress(
+    ebpf: &mut Ebpf,
+    program_name: &'static str,
+    interface: &str,
+    ifindex: u32,
+    mode: XdpMode,
+) -> Result<FdLink, LoadError> {
+    let xdp = program::<Xdp>(ebpf, program_name)?;
+    let id = xdp.attach_to_if_index(ifindex, mode).map_err(|source| LoadError::Attach {
+        interface: interface.into(),
+        hook: if mode == XdpMode::Driver { "native XDP" } else { "generic XDP" },
+        source,
+    })?;
+    let link = xdp.take_link(id).map_err(|source| LoadError::Attach {
+        interface: interface.into(),
+        hook: "XDP link",
+        source,
+    })?;
+    // aya falls back to netlink where links are refused with EINVAL; such a program would outlive us.
+    FdLink::try_from(link).map_err(|_| LoadError::Interface {
+        interface: interface.into(),
+        text: "the kernel gives no BPF link for XDP here, so the program could stay behind after a crash".into(),
+    })
+}
+
+/// An egress attachment: dropped, it is gone.
+pub enum Egress {
+    Tcx(FdLink),
+    /// Before Linux 6.6.
+    Clsact(Filter),
+}
+
+/// A netlink filter, which the kernel keeps until somebody removes it: dropped, it is removed.
+pub struct Filter {
+    link: Option<SchedClassifierLink>,
+    interface: String,
+}
+
+/// Priority of our clsact filter; one there under our program's name is a leftover of ours.
+pub const CLSACT_PRIORITY: u16 = 0x7773;
+const PROGRAM: &str = "tc_out";
+
+impl Egress {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Egress::Tcx(_) => "tcx",
+            Egress::Clsact(_) => "clsact",
+        }
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        if let Some(link) = self.link.take()
+            && let Err(e) = aya::programs::links::Link::detach(link)
+        {
+            tracing::warn!("cannot remove the egress filter of {}: {e}", self.interface);
+        }
+    }
+}
+
+/// Attaches egress: a tcx link where the kernel has it (6.6), else a clsact filter.
+pub fn attach_egress(ebpf: &mut Ebpf, interface: &str) -> Result<Egress, LoadError> {
+    let failed = |hook| move |source| LoadError::Attach { interface: interface.into(), hook, source };
+    let classifier = program::<SchedClassifier>(ebpf, PROGRAM)?;
+    if aya::util::KernelVersion::current().is_ok_and(|v| v >= aya::util::KernelVersion::new(6, 6, 0)) {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let id =
+            classifier.attach_with_options(interface, TcAttachType::Egress, options).map_err(failed("tcx egress"))?;
+        let link = classifier.take_link(id).map_err(failed("tcx egress"))?;
+        let link = FdLink::try_from(link).map_err(|_| LoadError::Interface {
+            interface: interface.into(),
+            text: "the kernel gave a filter where a tcx link was asked for".into(),
+        })?;
+        return Ok(Egress::Tcx(link));
+    }
+    // The qdisc may be there already, ours or another's: it is left in place either way.
+    if let Err(e) = tc::qdisc_add_clsact(interface) {
+        tracing::debug!("clsact on {interface}: {e}");
+    }
+    match tc::qdisc_detach_program(interface, TcAttachType::Egress, PROGRAM) {
+        Ok(()) => tracing::info!("removed an egress filter that an earlier run left on {interface}"),
+        Err(e) => tracing::debug!("no leftover on {interface}: {e}"),
+    }
+    let options = TcAttachOptions::Netlink(NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() });
+    let id =
+        classifier.attach_with_options(interface, TcAttachType::Egress, options).map_err(failed("clsact egress"))?;
+    let link = classifier.take_link(id).map_err(failed("clsact egress"))?;
+    Ok(Egress::Clsact(Filter { link: Some(link), interface: interface.into() }))
+}

@@ -1,0 +1,16 @@
+//! Where packets come from: the kernel programs ([`live`]) or capture files ([`replay`]). Both give the same values.
+
+pub mod btf;
+pub mod counters;
+pub mod facts;
+pub mod guard;
+pub mod host;
+pub mod interfaces;
+pub mod live;
+pub mod loader;
+pub mod object;
+mod pins;
+pub mod probe;
+pub mod replay;
+mod sweep;
+pub mod table;

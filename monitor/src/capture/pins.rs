@@ -1,0 +1,47 @@
+//! Links that outlive a killed agent, where that was asked for.
+
+use super::loader::Egress;
+use aya::programs::links::FdLink;
+use std::path::{Path, PathBuf};
+
+/// Pins the links of `interface` under `folder` and notes the pins. A pin of an earlier run goes first: its maps are
+/// nobody's any more, so there is nothing to take over.
+pub fn keep(
+    folder: &Path,
+    interface: &str,
+    ingress: FdLink,
+    egress: Option<Egress>,
+    pins: &mut Vec<PathBuf>,
+) -> Result<(Option<FdLink>, Option<Egress>), String> {
+    std::fs::create_dir_all(folder)
+        .map_err(|e| format!("cannot make {}: {e}; --pin needs a folder of a mounted bpffs", folder.display()))?;
+    pin(folder, &format!("{interface}-ingress"), ingress, pins)?;
+    let kept = match egress {
+        Some(Egress::Tcx(link)) => {
+            pin(folder, &format!("{interface}-egress"), link, pins)?;
+            None
+        }
+        other => other,
+    };
+    Ok((None, kept))
+}
+
+/// Removes what a killed agent left pinned for `interface`, so that its hooks are free.
+pub fn release(folder: &Path, interface: &str) {
+    for name in [format!("{interface}-ingress"), format!("{interface}-egress")] {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Ok(()) => tracing::info!("removed {}, which an earlier run left pinned", path.display()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => tracing::warn!("cannot remove {}: {e}", path.display()),
+        }
+    }
+}
+
+fn pin(folder: &Path, name: &str, link: FdLink, pins: &mut Vec<PathBuf>) -> Result<(), String> {
+    let path = folder.join(name);
+    link.pin(&path)
+        .map_err(|e| format!("cannot pin {}: {e}; --pin needs a folder of a mounted bpffs", path.display()))?;
+    pins.push(path);
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! Capture files through the same tracker and diagnosis as live packets.
+
+use super::host::{Engine, Report, Slot};
+use crate::finding::{Endpoint, Finding, VERSION};
+use crate::history::{End, History};
+use crate::pipeline::{self, Pipeline, Settings};
+use crate::relatives;
+use capture_file::Reader;
+use capture_file::link::{Located, locate};
+use monitor_common::Anomaly;
+use monitor_common::evidence::Evidence;
+use monitor_common::parse::{self, Packet as ParsedPacket};
+use monitor_common::segment::flags;
+use monitor_common::tracker::state::Hook;
+use serde::Serialize;
+use std::path::Path;
+
+/// What `analyze` is asked for beyond findings.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplayOptions {
+    /// One `segment` object per TCP frame.
+    pub segments: bool,
+    /// One `connection` object per connection.
+    pub connections: bool,
+}
+
+/// One line of `analyze --output json`, in the order of the capture.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Output {
+    Finding(Box<Finding>),
+    Segment(SegmentLine),
+    Connection(Box<ConnectionLine>),
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentLine {
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub version: u32,
+    /// Number of the packet in the file, from 1.
+    pub frame: u64,
+    pub time_ns: u64,
+    pub src: Endpoint,
+    pub dst: Endpoint,
+    pub seq: u32,
+    pub ack: u32,
+    pub len: u32,
+    /// The 12 bits as on the wire.
+    pub flags: u16,
+    /// As on the wire, not scaled.
+    pub window: u16,
+    pub anomalies: Vec<&'static str>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionLine {
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub version: u32,
+    pub first_ns: u64,
+    pub last_ns: u64,
+    #[serde(flatten)]
+    pub row: crate::snapshot::ConnectionRow,
+}
+
+/// The last line: `"type":"summary"`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    pub version: u32,
+    pub files: u64,
+    pub packets: u64,
+    pub segments: u64,
+    pub connections: u64,
+    /// RST segments.
+    pub resets: u64,
+    pub findings: u64,
+    /// (reason, packets) of what gave no segment, other protocols included.
+    pub unreadable: std::collections::BTreeMap<String, u64>,
+    /// Files that could not be read to their end.
+    pub damaged: u64,
+}
+
+/// Progress of one file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    pub bytes_read: u64,
+    pub total_bytes: Option<u64>,
+    pub packets: u64,
+}
+
+/// Why a file could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("{path}: {source}")]
+    Capture { path: String, source: capture_file::Error },
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Resets wait this long in capture time for what repeats them (ECHO of DIAGNOSIS 0).
+const HOLD_NS: u64 = 2_000_000_000;
+/// Progress is told this often, in packets.
+const PROGRESS_EVERY: u64 = 65_536;
+/// Later than any real capture, and far from where adding a time-out would overflow.
+const LAST_NS: u64 = u64::MAX / 4;
+
+/// Analyses one file (`-` is standard input). Adds to `summary`; findings up to the damage come out before the
+/// error does.
+pub fn analyze(
+    path: &Path,
+    options: ReplayOptions,
+    summary: &mut Summary,
+    sink: &mut dyn FnMut(Output) -> std::io::Result<()>,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<()> {
+    let name = path.display().to_string();
+    summary.files += 1;
+    let opened = if name == "-" { Reader::from_reader(std::io::stdin()) } else { Reader::open(path) };
+    let mut reader = match opened {
+        Ok(reader) => reader,
+        Err(source) => {
+            summary.damaged += 1;
+            return Err(ReplayError::Capture { path: name, source }.into());
+        }
+    };
+    let mut replay = Replay::new(options, &name, summary.findings + 1);
+    let mut damage = None;
+    loop {
+        match reader.next() {
+            Ok(Some(packet)) => {
+                replay.on_packet(&packet, summary, sink)?;
+                if summary.packets.is_multiple_of(PROGRESS_EVERY) {
+                    let (bytes_read, total_bytes) = (reader.bytes_read(), reader.total_bytes());
+                    progress(Progress { bytes_read, total_bytes, packets: summary.packets });
+                }
+            }
+            Ok(None) => break,
+            Err(source) => {
+                damage = Some(ReplayError::Capture { path: name, source });
+                break;
+            }
+        }
+    }
+    replay.finish(damage.is_some(), summary, sink)?;
+    progress(Progress { bytes_read: reader.bytes_read(), total_bytes: reader.total_bytes(), packets: summary.packets });
+    match damage {
+        Some(e) => {
+            summary.damaged += 1;
+            Err(e.into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// One file's tracking.
+struct Replay {
+    options: ReplayOptions,
+    engine: Engine,
+    pipeline: Pipeline,
+    packet: ParsedPacket,
+    /// Findings that wait for their turn behind a segment line.
+    found: Vec<Finding>,
+}
+
+impl Replay {
+    fn new(options: ReplayOptions, file: &str, first_id: u64) -> Replay {
+        let settings = Settings { hold_ns: HOLD_NS, report_desync_at_once: false };
+        Replay {
+            options,
+            engine: Engine::new(),
+            pipeline: Pipeline::new(settings, first_id, Some(file.to_string())),
+            packet: ParsedPacket::default(),
+            found: Vec::new(),
+        }
+    }
+
+    fn on_packet(
+        &mut self,
+        packet: &capture_file::Packet<'_>,
+        summary: &mut Summary,
+        sink: &mut dyn FnMut(Output) -> std::io::Result<()>,
+    ) -> Result<(), ReplayError> {
+        summary.packets += 1;
+        let now_ns = packet.time_ns.min(LAST_NS);
+        let parsed = match locate(packet.link_type, packet.data, packet.wire_len) {
+            Located::Ip { offset, wire_len } => {
+                parse::ip(packet.data, offset, wire_len, &mut self.packet).map_err(|r| r.name())
+            }
+            Located::Not(reason) => Err(reason.name()),
+        };
+        if let Err(reason) = parsed {
+            *summary.unreadable.entry(reason.to_string()).or_default() += 1;
+            return Ok(());
+        }
+        summary.segments += 1;
+        summary.resets += u64::from(self.packet.segment.has(flags::RST));
+        let tracked = self.engine.on_packet(&self.packet, Hook::Ingress, now_ns);
+        if let Some(former) = tracked.ended {
+            self.end_of_life(&former, End::Silent, false, sink)?;
+        }
+        match &tracked.report {
+            Report::None => {}
+            Report::Brief(event) => self.pipeline.on_brief(event),
+            Report::Full(full) => {
+                let engine = &self.engine;
+                self.pipeline.on_full(full, &mut |stray, reset_by, found| {
+                    relatives::find(stray, reset_by, engine.iter().map(|s| &s.connection), found);
+                });
+            }
+        }
+        if self.options.segments {
+            sink(Output::Segment(self.segment_line(packet.frame, packet.time_ns)))?;
+        }
+        let found = &mut self.found;
+        self.pipeline.flush(now_ns, &|t| t, &mut |finding| found.push(finding));
+        self.hand_out(summary, sink)
+    }
+
+    fn hand_out(
+        &mut self,
+        summary: &mut Summary,
+        sink: &mut dyn FnMut(Output) -> std::io::Result<()>,
+    ) -> Result<(), ReplayError> {
+        for finding in self.found.drain(..) {
+            summary.findings += 1;
+            sink(Output::Finding(Box::new(finding)))?;
+        }
+        Ok(())
+    }
+
+    /// A connection leaves the table.
+    fn end_of_life(
+        &mut self,
+        slot: &Slot,
+        end: End,
+        truncated: bool,
+        sink: &mut dyn FnMut(Output) -> std::io::Result<()>,
+    ) -> Result<(), ReplayError> {
+        if self.options.connections {
+            sink(Output::Connection(Box::new(connection_line(slot))))?;
+        }
+        if pipeline::is_worth_an_end(&slot.connection) {
+            let none = Evidence::default();
+            let evidence = slot.evidence.as_deref().unwrap_or(&none);
+            let mut history = History::from_parts(&slot.connection, evidence, &slot.recorder);
+            history.end = end;
+            history.truncated = truncated;
+            self.pipeline.on_end(history);
+        }
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        truncated: bool,
+        summary: &mut Summary,
+        sink: &mut dyn FnMut(Output) -> std::io::Result<()>,
+    ) -> Result<(), ReplayError> {
+        summary.connections += self.engine.opened;
+        let engine = std::mem::take(&mut self.engine);
+        let mut left: Vec<&Slot> = engine.iter().collect();
+        // A hash map's order is not the capture's.
+        left.sort_by_key(|s| (s.connection.created_ns, s.connection.key.port, s.connection.key.addr));
+        for slot in left {
+            self.end_of_life(slot, End::Open, truncated, sink)?;
+        }
+        let found = &mut self.found;
+        self.pipeline.finish(&|t| t, &mut |finding| found.push(finding));
+        self.hand_out(summary, sink)
+    }
+
+    fn segment_line(&self, frame: u64, time_ns: u64) -> SegmentLine {
+        let (s, dir) = (&self.packet.segment, self.packet.direction());
+        SegmentLine {
+            kind: "segment",
+            version: VERSION,
+            frame,
+            time_ns,
+            src: Endpoint::of(&self.packet.key, dir),
+            dst: Endpoint::of(&self.packet.key, dir.other()),
+            seq: s.seq.0,
+            ack: s.ack.0,
+            len: s.payload_len,
+            flags: s.flags,
+            window: s.wnd,
+            anomalies: self
+                .engine
+                .notes()
+                .iter()
+                .filter_map(|n| Anomaly::from_number(n.anomaly))
+                .map(|a| a.name())
+                .collect(),
+        }
+    }
+}
+
+fn connection_line(slot: &Slot) -> ConnectionLine {
+    let c = &slot.connection;
+    let last_ns = c.last_ns();
+    ConnectionLine {
+        kind: "connection",
+        version: VERSION,
+        first_ns: c.created_ns,
+        last_ns,
+        row: crate::rows::row(c, last_ns),
+    }
+}

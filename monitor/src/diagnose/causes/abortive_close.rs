@@ -1,0 +1,171 @@
+//! An application or an administrator aborted the connection (DIAGNOSIS 3.5 cause 26, RFC 9293 3.9.1 ABORT).
+
+use super::close_with_unread_data::{BY_ODD_SHAPE, BY_WIRE};
+use crate::diagnose::shape::Shape;
+use crate::diagnose::view::View;
+use crate::diagnose::{Basis, Cause, Culprit, Judgement};
+use monitor_common::tracker::state::half;
+
+pub const CAUSE: Cause = Cause { name: "abortive_close", judge };
+
+const BY_KERNEL: u8 = 95;
+const REASONS: [&str; 3] = ["TCP_STATE", "TCP_ABORT_ON_LINGER", "TCP_DISCONNECT_WITH_DATA"];
+/// `TCP_ESTABLISHED` of `include/net/tcp_states.h`: an application's own abort is traced in state CLOSE, one by
+/// SOCK_DESTROY (`ss --kill`) while the socket is still established.
+const ESTABLISHED: u8 = 1;
+
+fn judge(view: &View) -> Option<Judgement> {
+    let reset = view.abort()?;
+    let sender = reset.sender;
+    if !view.half(sender).has(half::SEEN) {
+        return None;
+    }
+    let by_kernel = view.reason_is(&REASONS);
+    if view.reason_is_not(&REASONS) {
+        return Some(Judgement::near(5, "the sender's kernel gives another reason"));
+    }
+    let state = view.send_reset().map_or(0, |f| f.state);
+    let plain = view.reason_is(&["TCP_STATE"]);
+    let server_side = !view.history.is_client(sender);
+    // A child that was never accepted belongs to no application, so it never sent a byte. An accepted one whose
+    // application read everything and said nothing looks the same; the text says so.
+    let (variant, what) = if plain && state == ESTABLISHED {
+        (Some("admin"), "an administrator or a supervisor killed the socket (SOCK_DESTROY, ss --kill)")
+    } else if plain && server_side && view.bytes(sender) == 0 {
+        (
+            Some("listener"),
+            "it never sent a byte: the listening socket was closed before the application accepted the \
+                           connection, or the application aborted it unanswered",
+        )
+    } else if view.reason_is(&["TCP_ABORT_ON_LINGER"]) {
+        (None, "the socket was closed with TCP_LINGER2 negative, so it did not wait for the other end's FIN")
+    } else if view.reason_is(&["TCP_DISCONNECT_WITH_DATA"]) {
+        (None, "the application disconnected the socket with data still to be sent")
+    } else {
+        (None, "SO_LINGER 0, a disconnect, or a socket killed from outside")
+    };
+    let proof = match view.reason() {
+        Some(reason) => format!("The kernel says {reason}."),
+        None => "The packets alone cannot exclude unread data: the kernel's reason on that host (TCP_STATE against \
+                 TCP_ABORT_ON_CLOSE) would decide."
+            .to_string(),
+    };
+    let base = if reset.shape == Shape::Active { BY_WIRE } else { BY_ODD_SHAPE };
+    Some(Judgement {
+        variant,
+        culprit: Culprit::End(sender),
+        summary: format!("{}{} aborted the connection: {what}. {proof}", view.application(sender), view.process()),
+        advice: format!(
+            "Look at the {}'s configuration: SO_LINGER, eviction from a connection pool, health checks, a proxy's \
+             time-outs. If request and answer were complete, nothing was lost.",
+            view.role(sender)
+        ),
+        decisive: format!("the kernel's reason TCP_STATE on the {}", view.role(sender)),
+        ..Judgement::new(if by_kernel { Basis::Kernel(BY_KERNEL) } else { Basis::Wire(base) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnose::dialogue::*;
+
+    #[test]
+    fn an_abort_after_ones_own_data_is_deliberate() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 5000).send(Server, abort());
+            let v = d.verdict();
+            expect(&v, "abortive_close", None, "server");
+            assert_eq!(v.confidence, 60);
+            assert!(v.also_considered.iter().any(|c| c.cause == "close_with_unread_data"), "{v:#?}");
+        });
+    }
+
+    /// S03: SO_LINGER 0 after request and answer. From the wire it ties with unread data.
+    #[test]
+    fn linger_zero_after_the_answer_is_told_by_the_kernel() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 5000).wait_ms(5).send(Client, abort());
+            let v = d.verdict_with_reason(Client, "TCP_STATE", false, 7);
+            expect(&v, "abortive_close", None, "client");
+            assert_eq!(v.confidence, 95);
+            let tie = d.verdict();
+            let names: Vec<_> = tie.also_considered.iter().map(|c| c.cause.as_str()).chain([tie.cause]).collect();
+            assert!(names.contains(&"abortive_close") && names.contains(&"close_with_unread_data"), "{tie:#?}");
+            assert_eq!(tie.culprit, "client");
+        });
+    }
+
+    /// S09.
+    #[test]
+    fn a_socket_killed_while_established_is_an_administrators() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 5000).send(Server, abort());
+            let v = d.verdict_with_reason(Server, "TCP_STATE", false, 1);
+            expect(&v, "abortive_close", Some("admin"), "server");
+        });
+    }
+
+    /// S11.
+    #[test]
+    fn a_server_that_never_said_a_byte_had_its_listener_closed() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).wait_ms(20).send(Server, abort());
+            let v = d.verdict_with_reason(Server, "TCP_STATE", false, 7);
+            expect(&v, "abortive_close", Some("listener"), "server");
+        });
+    }
+
+    /// S10: FIN-WAIT-2 is not waited for.
+    #[test]
+    fn negative_linger2_aborts_after_the_own_fin() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 500);
+            d.send(Server, fin()).send(Client, ack()).send(Server, abort());
+            let v = d.verdict_with_reason(Server, "TCP_ABORT_ON_LINGER", false, 5);
+            expect(&v, "abortive_close", None, "server");
+        });
+    }
+
+    /// S25.
+    #[test]
+    fn a_disconnect_with_data_to_send_is_not_the_end_of_a_conversation() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).send(Client, fin()).send(Server, data(1000));
+            d.send(Client, ack().wnd(0)).send(Server, abort());
+            let v = d.verdict_with_reason(Server, "TCP_DISCONNECT_WITH_DATA", false, 9);
+            expect(&v, "abortive_close", None, "server");
+        });
+    }
+
+    /// Kernels before 6.12 give no reason for active resets.
+    #[test]
+    fn a_kernel_without_reasons_changes_nothing() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 5000).send(Server, abort());
+            assert_eq!(d.verdict_with_reason(Server, "NOT_SPECIFIED", false, 1).confidence, d.verdict().confidence);
+        });
+    }
+
+    /// A reason whose cause has no rule yet must not be explained away.
+    #[test]
+    fn another_reason_of_the_kernel_is_respected() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 5000).send(Server, abort());
+            assert_eq!(d.verdict_with_reason(Server, "TCP_ABORT_ON_MEMORY", false, 1).cause, "unknown_reset");
+        });
+    }
+
+    #[test]
+    fn a_rst_with_another_ttl_makes_forgery_a_hypothesis() {
+        everywhere(|d| {
+            d.handshake();
+            for _ in 0..10 {
+                d.exchange(Client, 300).exchange(Server, 500);
+            }
+            d.send(Server, abort().ttl(101));
+            let v = d.verdict();
+            assert_eq!(v.cause, "abortive_close");
+            assert!(v.also_considered.iter().any(|c| c.cause == "rst_injected"), "{v:#?}");
+        });
+    }
+}

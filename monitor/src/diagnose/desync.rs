@@ -1,0 +1,262 @@
+//! Whether the ends had stopped accepting each other's segments, and in what way (DIAGNOSIS 2 and the benign guard
+//! of 3.3).
+//!
+//! The tracker's state machine runs while segments flow; here its state at the end is weighed. A false
+//! desynchronisation is worse than a missed one, so every doubt is resolved towards "in sync".
+
+use super::shape::{Mechanism, ResetView};
+use crate::history::{End, History, Seen};
+use monitor_common::Anomaly;
+use monitor_common::flow::Direction;
+use monitor_common::segment::flags;
+use monitor_common::seq::SeqNum;
+use monitor_common::tracker::state::{Half, half, kind, sync_state};
+use monitor_common::tracker::{OLD_ACK_SPAN, SECOND, rto_ns};
+
+/// A direction of data whose ends no longer agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DesyncView {
+    /// [`kind`]; [`kind::NONE`] when hard anomalies of several kinds stand without one rule complete.
+    pub kind: u8,
+    /// Speaker of the data that is no longer accepted.
+    pub data: Direction,
+    /// When the numbers first diverged.
+    pub first_ns: u64,
+    /// When the kind was fixed; the end's time when only the end's view completes it.
+    pub fixed_ns: u64,
+    /// What should have been, and was, at the first divergence.
+    pub expected: SeqNum,
+    pub actual: SeqNum,
+    /// How far the two ends' numbers lie apart, as exactly as is known; 0 where the kind has no distance.
+    pub distance: i64,
+    /// Confirmed hard anomalies since the first.
+    pub hard: u16,
+}
+
+/// A gap in a sender's stream that its receiver waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenHole {
+    pub lo: SeqNum,
+    pub hi: SeqNum,
+    pub since_ns: u64,
+    pub dup_acks: u16,
+    pub later: u16,
+    pub rexmit_lo: u8,
+    /// It outlived max(1 s, 4 RTT) with the receiver stuck at it: `hole_persistent`.
+    pub persistent: bool,
+    /// ... and its sender went on without ever filling it: `hole_never_retransmitted`.
+    pub never_filled: bool,
+}
+
+/// Duplicate acknowledgements that show the receiver stuck (RFC 5681 section 3.2; DIAGNOSIS 1.1 `hole_persistent`).
+const STUCK_DUP_ACKS: u16 = 3;
+/// Segments beyond the hole that show the sender going on (DIAGNOSIS 1.1 `hole_never_retransmitted`).
+const LATER_SEGMENTS: u16 = 3;
+/// Hard anomalies without which a suspicion at the reset is not a desynchronisation (DIAGNOSIS 2.2).
+const SUSPECT_HARD: u16 = 2;
+
+/// The hole of `data`'s stream as it stands at the end. The tracker looks at a hole only when its sender speaks; the
+/// receiver may give up in between, and the sender's RST is its last word.
+pub fn open_hole(history: &History, data: Direction) -> Option<OpenHole> {
+    let me = history.half(data);
+    let peer = history.half(data.other());
+    if !me.has(half::HOLE) || !peer.has(half::ACKED) {
+        return None;
+    }
+    let hole = &history.connection.fault[data.index()].hole;
+    if peer.ack.at_or_after(hole.hi) {
+        return None;
+    }
+    let now = history.time_ns;
+    let age = now.saturating_sub(hole.since_ns);
+    let bar = SECOND.max(u64::from(me.rtt_min_us) * 4_000);
+    let stuck = peer.ack == hole.lo && peer.dup_acks >= STUCK_DUP_ACKS;
+    let persistent = stuck && hole.later >= 1 && age > bar;
+    let patience = 2 * rto_ns(me);
+    let spoke = history.records.iter().rev().any(|r| {
+        // Its data, or the decision to give up; a bare ACK only shows that it lives.
+        let word = r.record.payload_len > 0 || r.record.flags & flags::RST != 0;
+        r.speaker == data && word && r.record.time_ns > hole.since_ns + patience
+    });
+    let never_filled = persistent && hole.rexmit_lo == 0 && hole.later >= LATER_SEGMENTS && age > patience && spoke;
+    Some(OpenHole {
+        lo: hole.lo,
+        hi: hole.hi,
+        since_ns: hole.since_ns,
+        dup_acks: peer.dup_acks,
+        later: hole.later,
+        rexmit_lo: hole.rexmit_lo,
+        persistent,
+        never_filled,
+    })
+}
+
+/// The verdict on both directions; the one that diverged first when both did.
+pub fn judge(history: &History, reset: Option<&ResetView>) -> Option<DesyncView> {
+    let found = [Direction::Forward, Direction::Reverse].into_iter().filter_map(|d| of_direction(history, reset, d));
+    // A kind that names the fault says more than the mutual rejection that follows from it.
+    found.min_by_key(|d| (matches!(d.kind, kind::ACK_WAR | kind::NONE), d.first_ns))
+}
+
+/// One packet with two number spaces, or windows that cannot be meant: no stall is needed to know (DIAGNOSIS 2.2).
+fn proves_itself(kind: u8) -> bool {
+    matches!(kind, kind::SACK_OFFSET | kind::WSCALE)
+}
+
+fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -> Option<DesyncView> {
+    let sync = &history.connection.fault[data.index()].sync;
+    let receiver = history.half(data.other());
+    let hole = open_hole(history, data);
+    let hole_hard = hole.is_some_and(|h| h.never_filled);
+    let ended_clean = matches!(history.end, End::Closed);
+
+    let (kind, fixed_ns) = match sync.state {
+        sync_state::DESYNCED if sync.kind != kind::GAP => (sync.kind, sync.since_ns),
+        // Blame for a gap needs its sender's later words; without them it is loss (see `open_hole`).
+        sync_state::DESYNCED if hole_hard => (kind::GAP, sync.since_ns),
+        // A translation fault that the connection survives is worth a report of its own, and only that.
+        sync_state::RECOVERED if reset.is_none() && proves_itself(sync.kind) => (sync.kind, sync.since_ns),
+        sync_state::SUSPECT | sync_state::IN_SYNC if hole_hard => (kind::GAP, history.time_ns),
+        sync_state::SUSPECT => {
+            let kind = kind_so_far(history, data);
+            // Only a reset ends a suspicion; without one it may still resolve itself.
+            if reset.is_none() || kind == kind::NONE || sync.hard < SUSPECT_HARD {
+                return None;
+            }
+            let progressed = receiver.ack_ns > sync.first_ns;
+            if progressed && !proves_itself(kind) {
+                return None;
+            }
+            (kind, history.time_ns)
+        }
+        _ => return None,
+    };
+
+    // The benign guard.
+    let everything_acked = [Direction::Forward, Direction::Reverse]
+        .iter()
+        .all(|d| history.all_acked(*d) && open_hole(history, *d).is_none());
+    let closed = history.connection.fin_acked(Direction::Forward) && history.connection.fin_acked(Direction::Reverse);
+    let survived = reset.is_none() && proves_itself(kind);
+    if (everything_acked || closed || ended_clean) && !survived {
+        return None;
+    }
+    let no_hard = !history.anomalies.iter().any(|s| s.hard) && !hole_hard;
+    if no_hard {
+        return None;
+    }
+    let stuck_at_hole = kind == kind::GAP;
+    if !stuck_at_hole && !proves_itself(kind) && receiver.ack_ns > sync.last_hard_ns {
+        return None;
+    }
+    let found = view(history, data, kind, fixed_ns, hole);
+    // Nobody can take back more than was ever offered: edges that far apart belong to two lives of the 4-tuple.
+    let offered = i64::from(receiver.wnd_max) + i64::from(OLD_ACK_SPAN);
+    if kind == kind::SHRINK && found.distance.abs() > offered {
+        return None;
+    }
+    Some(found)
+}
+
+/// The kind that the anomalies so far point at: the tracker's rules (`tracker::sync`), with the repetitions that a
+/// RST cut short (DIAGNOSIS 2.2, SUSPECT -> RESET).
+fn kind_so_far(history: &History, data: Direction) -> u8 {
+    let sender = &history.connection.fault[data.index()];
+    let receiver = &history.connection.fault[data.other().index()];
+    if sender.shift_hits >= 1 || receiver.dsack_shift_hits >= 2 {
+        kind::OFFSET
+    } else if sender.phantom_hits >= 1 || rexmit_above(history, data) {
+        kind::OFFSET_UPSTREAM
+    } else if receiver.sack_hits >= 2 {
+        kind::SACK_OFFSET
+    } else if history.half(data.other()).has(half::COLLAPSED) {
+        kind::WSCALE
+    } else if receiver.beyond_hits >= 1 {
+        kind::OVERRUN
+    } else if receiver.shrink_hits >= 1 && sender.rexmits >= 2 {
+        kind::SHRINK
+    } else if sender.ts_regress_hits >= 1 {
+        kind::PAWS
+    } else if sender.pingpongs >= 3 {
+        kind::ACK_WAR
+    } else {
+        kind::NONE
+    }
+}
+
+/// The sender insists on what starts right above the hole: it takes the hole's end for its own SND.UNA.
+pub fn rexmit_above(history: &History, data: Direction) -> bool {
+    let hole = &history.connection.fault[data.index()].hole;
+    history.half(data).has(half::HOLE) && hole.rexmit_hi >= 3 && hole.rexmit_lo == 0
+}
+
+fn view(history: &History, data: Direction, kind: u8, fixed_ns: u64, hole: Option<OpenHole>) -> DesyncView {
+    let fault = &history.connection.fault[data.index()];
+    let receiver = &history.connection.fault[data.other().index()];
+    let sync = &fault.sync;
+    let mut d = DesyncView {
+        kind,
+        data,
+        first_ns: sync.first_ns,
+        fixed_ns,
+        expected: sync.expected,
+        actual: sync.actual,
+        distance: i64::from(sync.actual.distance(sync.expected)),
+        hard: sync.hard,
+    };
+    match kind {
+        kind::GAP => {
+            if let Some(h) = hole {
+                (d.expected, d.actual, d.first_ns) = (h.lo, h.hi, h.since_ns);
+                d.distance = i64::from(h.hi.distance(h.lo));
+                d.hard = d.hard.max(1 + u16::from(h.never_filled));
+            }
+        }
+        // A DSACK names the offset exactly; acknowledgements bound it, and the interval may have closed on it.
+        kind::OFFSET if receiver.dsack_shift_hits >= 2 => d.distance = i64::from(receiver.dsack_shift),
+        kind::OFFSET if fault.shift_hits > 0 => d.distance = i64::from(fault.shift_lo),
+        kind::OFFSET_UPSTREAM if rexmit_above(history, data) => {
+            d.distance = i64::from(fault.hole.hi.distance(fault.hole.lo));
+        }
+        kind::OFFSET_UPSTREAM => d.distance = i64::from(fault.phantom),
+        kind::SACK_OFFSET => d.distance = i64::from(receiver.sack_shift as i32),
+        // Timestamps and mutual rejection have no distance in bytes.
+        kind::PAWS | kind::ACK_WAR => d.distance = 0,
+        _ => {}
+    }
+    d
+}
+
+/// Groups of anomalies that arise from one another; two of one group are one piece of evidence (DIAGNOSIS 3.4).
+pub fn class(anomaly: Anomaly) -> Option<u8> {
+    Some(match anomaly {
+        Anomaly::HolePersistent | Anomaly::HoleNeverRetransmitted | Anomaly::RexmitAboveHole => 0,
+        Anomaly::AckUnsent | Anomaly::AckTooOld => 1,
+        Anomaly::SackUnsent | Anomaly::SackBeyondOwnWindow | Anomaly::SackInverted | Anomaly::DsackShifted => 2,
+        Anomaly::SeqBeyondWindow | Anomaly::DataBeyondWindow => 3,
+        Anomaly::WindowShrink | Anomaly::WindowCollapsePostsyn => 4,
+        Anomaly::BareAckSeqRegress | Anomaly::SeqJump | Anomaly::SeqBelowWindow | Anomaly::DataAfterOwnFin => 5,
+        Anomaly::TsRegressNew => 6,
+        Anomaly::AckPingpong | Anomaly::AckStorm => 7,
+        _ => return None,
+    })
+}
+
+/// Independent classes of hard anomalies since the first divergence, beyond the first.
+pub fn further_classes(history: &History, desync: &DesyncView) -> u8 {
+    let relevant = |s: &&Seen| s.hard && s.last_ns >= desync.first_ns;
+    let mut classes: Vec<u8> = history.anomalies.iter().filter(relevant).filter_map(|s| class(s.anomaly)).collect();
+    classes.sort_unstable();
+    classes.dedup();
+    classes.len().saturating_sub(1) as u8
+}
+
+/// Whether `reset` is its sender's own decision.
+pub fn gave_up(reset: &ResetView) -> bool {
+    matches!(reset.mechanism, Mechanism::ActiveAbort | Mechanism::ForeignAbort)
+}
+
+/// Bytes that `speaker` has in flight.
+pub fn flight_size(me: &Half, peer: &Half) -> u32 {
+    if peer.has(half::ACKED) { me.snd_nxt.distance(peer.ack).max(0) as u32 } else { 0 }
+}

@@ -1,0 +1,280 @@
+//! Facts that several causes ask for, derived once from a history.
+
+use super::desync::{self, DesyncView, OpenHole, open_hole};
+use super::shape::{Mechanism, ResetView, echo_ns};
+use super::words::{count, duration};
+use crate::history::{End, History, KernelFact};
+use monitor_common::evidence::Record;
+use monitor_common::flow::Direction;
+use monitor_common::segment::flags;
+use monitor_common::seq::SeqNum;
+use monitor_common::tracker::SECOND;
+use monitor_common::tracker::state::{Fault, Half, half};
+
+/// A history and what follows from it.
+pub struct View<'a> {
+    pub history: &'a History,
+    /// The RST that ended it, effective or not.
+    pub reset: Option<ResetView>,
+    /// The ends had stopped accepting each other's segments.
+    pub desync: Option<DesyncView>,
+}
+
+impl<'a> View<'a> {
+    pub fn new(history: &'a History) -> View<'a> {
+        let reset = ResetView::of(history);
+        let desync = desync::judge(history, reset.as_ref());
+        View { history, reset, desync }
+    }
+
+    pub fn half(&self, speaker: Direction) -> &Half {
+        self.history.half(speaker)
+    }
+
+    pub fn fault(&self, speaker: Direction) -> &Fault {
+        &self.history.connection.fault[speaker.index()]
+    }
+
+    pub fn mechanism(&self) -> Mechanism {
+        match (&self.reset, self.history.end) {
+            (Some(r), _) => r.mechanism,
+            (None, End::Silent) => Mechanism::TimeoutNoRst,
+            (None, _) => Mechanism::None,
+        }
+    }
+
+    /// The RST, where it took effect and its sender made it by itself.
+    pub fn abort(&self) -> Option<&ResetView> {
+        self.reset.as_ref().filter(|r| r.effective && r.mechanism.is_abort())
+    }
+
+    /// The RST, where it took effect and answers a segment.
+    pub fn reply(&self) -> Option<&ResetView> {
+        self.reset.as_ref().filter(|r| r.effective && r.mechanism.is_reply())
+    }
+
+    /// The RST, where it took effect.
+    pub fn effective(&self) -> Option<&ResetView> {
+        self.reset.as_ref().filter(|r| r.effective)
+    }
+
+    // Words.
+
+    /// `client` or `server`.
+    pub fn role(&self, speaker: Direction) -> &'static str {
+        self.history.role(speaker)
+    }
+
+    /// `the client 10.0.0.1:40001`.
+    pub fn who(&self, speaker: Direction) -> String {
+        format!("the {} {}", self.role(speaker), self.history.endpoint(speaker))
+    }
+
+    /// As [`View::who`], at the head of a sentence.
+    pub fn who_first(&self, speaker: Direction) -> String {
+        format!("The {} {}", self.role(speaker), self.history.endpoint(speaker))
+    }
+
+    /// `number` of `speaker`'s stream relative to its ISN, as capture tools print it; none without its SYN.
+    pub fn relative(&self, speaker: Direction, number: SeqNum) -> Option<u32> {
+        let me = self.half(speaker);
+        me.has(half::SYN).then(|| number.0.wrapping_sub(me.iss.0))
+    }
+
+    /// `relative sequence number 3001 (absolute 189080)`, or `sequence number 189080` without the ISN.
+    pub fn number(&self, speaker: Direction, number: SeqNum) -> String {
+        match self.relative(speaker, number) {
+            Some(n) => format!("relative sequence number {n} (absolute {})", number.0),
+            None => format!("sequence number {}", number.0),
+        }
+    }
+
+    /// The number alone, relative where that is possible.
+    pub fn short(&self, speaker: Direction, number: SeqNum) -> u32 {
+        self.relative(speaker, number).unwrap_or(number.0)
+    }
+
+    /// `The server's application (10.0.0.2:80)`.
+    pub fn application(&self, speaker: Direction) -> String {
+        format!("The {}'s application ({})", self.role(speaker), self.history.endpoint(speaker))
+    }
+
+    /// How a connection that had diverged went on.
+    pub fn ending(&self, d: &DesyncView) -> String {
+        let lead = duration(self.history.time_ns.saturating_sub(d.first_ns));
+        match (&self.reset, self.history.end) {
+            (Some(r), _) => format!("{} later the connection was reset by {}", lead, self.who(r.sender)),
+            (None, End::Silent) => format!("{lead} later the connection fell silent"),
+            (None, End::Closed) => format!("it was closed {lead} later"),
+            (None, _) => format!("that was {lead} ago and the connection is still open"),
+        }
+    }
+
+    // Who said what.
+
+    /// Payload of `speaker`, retransmissions included.
+    pub fn bytes(&self, speaker: Direction) -> u64 {
+        self.half(speaker).bytes
+    }
+
+    pub fn no_data(&self) -> bool {
+        self.history.connection.half.iter().all(|h| h.bytes == 0)
+    }
+
+    pub fn any_fin(&self) -> bool {
+        self.history.connection.half.iter().any(|h| h.has(half::FIN))
+    }
+
+    /// Both ends have sent data, so no handshake class applies (DIAGNOSIS 3.3 step 6).
+    pub fn data_both_ways(&self) -> bool {
+        self.history.connection.half.iter().all(|h| h.bytes > 0)
+    }
+
+    /// The headers that are still there of one speaker, RSTs excluded, oldest first.
+    pub fn records(&self, speaker: Direction) -> impl DoubleEndedIterator<Item = &Record> {
+        self.history
+            .records
+            .iter()
+            .filter(move |r| r.speaker == speaker && r.record.flags & flags::RST == 0)
+            .map(|r| &r.record)
+    }
+
+    /// When `speaker` last sent data, retransmissions included; none if it never did or too long ago to be known.
+    pub fn last_data_ns(&self, speaker: Direction) -> Option<u64> {
+        let recorded = self.records(speaker).rev().find(|r| r.payload_len > 0).map(|r| r.time_ns);
+        let me = self.half(speaker);
+        // A FIN moves SND.NXT too, so the tracker's time is that of data only without one.
+        recorded.or_else(|| (me.bytes > 0 && !me.has(half::FIN) && me.data_ns != 0).then_some(me.data_ns))
+    }
+
+    /// Who sent the last data before the end.
+    pub fn last_data_from(&self) -> Option<Direction> {
+        let times = [Direction::Forward, Direction::Reverse].map(|d| (self.last_data_ns(d), d));
+        times.into_iter().filter_map(|(t, d)| t.map(|t| (t, d))).max_by_key(|(t, _)| *t).map(|(_, d)| d)
+    }
+
+    /// The last segment of `speaker` before the end that was no RST.
+    pub fn last_heard_ns(&self, speaker: Direction) -> Option<u64> {
+        self.records(speaker).next_back().map(|r| r.time_ns)
+    }
+
+    /// All data of `speaker` before the RST of the other end was acknowledged, by that RST at the latest.
+    pub fn received_all(&self, speaker: Direction) -> bool {
+        let by_reset = self.reset.as_ref().is_some_and(|r| {
+            r.sender == speaker.other()
+                && r.record.flags & flags::ACK != 0
+                && r.record.ack == self.half(speaker).snd_nxt
+        });
+        by_reset || self.history.all_acked(speaker)
+    }
+
+    /// Most bytes that the application of `receiver` can have left unread: what came since it last sent data itself.
+    /// None when that cannot be told from the headers that are left.
+    pub fn unread_at_most(&self, receiver: Direction) -> Option<u32> {
+        let sender = receiver.other();
+        let nxt = self.half(sender).snd_nxt;
+        if self.bytes(receiver) == 0 {
+            return self.relative(sender, nxt).map(|n| n.saturating_sub(1));
+        }
+        let answered = self.records(receiver).rev().find(|r| r.payload_len > 0 && r.flags & flags::ACK != 0)?;
+        Some(nxt.distance(answered.ack).max(0) as u32)
+    }
+
+    /// When `speaker` sent its FIN: SND.NXT does not move after it.
+    pub fn fin_ns(&self, speaker: Direction) -> Option<u64> {
+        let me = self.half(speaker);
+        me.has(half::FIN).then_some(me.data_ns)
+    }
+
+    pub fn fin_acked(&self, speaker: Direction) -> bool {
+        self.history.connection.fin_acked(speaker)
+    }
+
+    pub fn hole(&self, data: Direction) -> Option<OpenHole> {
+        open_hole(self.history, data)
+    }
+
+    /// ECHO of DIAGNOSIS 0.
+    pub fn echo_ns(&self) -> u64 {
+        echo_ns(self.history)
+    }
+
+    /// Silence both ways before the segment that provoked the RST, or before the RST.
+    pub fn idle_before_end_ns(&self) -> u64 {
+        let Some(reset) = &self.reset else { return 0 };
+        let end = reset.trigger.map_or(reset.record.time_ns, |t| t.time_ns);
+        let before = self.history.records.iter().map(|r| r.record.time_ns).filter(|t| *t < end).max().unwrap_or(end);
+        end - before
+    }
+
+    // What the kernel said.
+
+    /// `tcp_send_reset` on the host that sent the RST.
+    pub fn send_reset(&self) -> Option<&KernelFact> {
+        let reset = self.reset.as_ref()?;
+        self.history.kernel.iter().find(|f| f.source == "tcp_send_reset" && f.local == reset.sender)
+    }
+
+    /// Its reason; none where this kernel has none to give.
+    pub fn reason(&self) -> Option<&str> {
+        let reason = self.send_reset()?.reason.as_str();
+        (!matches!(reason, "" | "none" | "NOT_SPECIFIED" | "ERROR")).then_some(reason)
+    }
+
+    pub fn reason_is(&self, names: &[&str]) -> bool {
+        self.reason().is_some_and(|r| names.contains(&r))
+    }
+
+    /// The kernel gave a reason, and it is none of these.
+    pub fn reason_is_not(&self, names: &[&str]) -> bool {
+        self.reason().is_some_and(|r| !names.contains(&r))
+    }
+
+    /// A socket of this host reported an error of this name.
+    pub fn socket_error(&self, name: &str) -> Option<&KernelFact> {
+        self.history.kernel.iter().find(|f| f.source == "inet_sk_error_report" && f.reason == name)
+    }
+
+    /// The end that is a socket of the observer's own host, as its kernel's words show.
+    pub fn local_end(&self) -> Option<Direction> {
+        self.history.kernel.first().map(|f| f.local)
+    }
+
+    /// ` (process 4242, nginx)` or nothing.
+    pub fn process(&self) -> String {
+        let Some(fact) = self.send_reset() else { return String::new() };
+        match (fact.pid, fact.command.as_deref()) {
+            (Some(pid), Some(command)) => format!(" (process {pid}, {command})"),
+            (Some(pid), None) => format!(" (process {pid})"),
+            _ => String::new(),
+        }
+    }
+
+    // What the view lacks.
+
+    pub fn lossy(&self) -> bool {
+        self.history.capture_lossy()
+    }
+
+    /// What is wrong with this vantage point, in words; empty when nothing is.
+    pub fn limits(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.history.mid_stream() {
+            out.push("the handshake was not seen".into());
+        }
+        if self.history.one_way() {
+            out.push("only one end was heard".into());
+        }
+        if self.lossy() {
+            let missed = self.history.connection.fault.iter().map(|f| u64::from(f.gaps_confirmed)).sum();
+            out.push(format!("packets are missing from the observation ({})", count(missed, "proven gap")));
+        }
+        out
+    }
+
+    /// Seconds-long silence of an idle time-out or a dead peer: the shortest idle time-out known of a device is a
+    /// minute, the tracker's bar 50 s.
+    pub fn idled(&self) -> bool {
+        self.idle_before_end_ns() >= 50 * SECOND
+    }
+}

@@ -1,0 +1,25 @@
+//! The agent and the offline analyser.
+//!
+//! Data flows one way: `capture` (live or replay) -> `history` -> `diagnose` -> `store` -> `expose`, `api`, `cli`.
+//! aya appears only under `capture`.
+
+pub mod api;
+pub mod capture;
+pub mod cli;
+pub mod community_id;
+pub mod config;
+pub mod diagnose;
+pub mod error;
+pub mod expose;
+pub mod finding;
+pub mod history;
+pub mod logging;
+pub mod notify;
+pub mod pipeline;
+pub mod privileges;
+pub mod relatives;
+pub mod report;
+pub mod rows;
+pub mod serve;
+pub mod snapshot;
+pub mod store;

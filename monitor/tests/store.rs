@@ -1,0 +1,115 @@
+//! The history of findings: bounded, by id, followed without a gap.
+
+mod common;
+
+use common::findings::{degraded, desynchronised, ineffective, unread};
+use monitor::finding::Finding;
+use monitor::store::{FEED, Filter, Store, VerdictKey, Wanted};
+use tokio::sync::broadcast::error::TryRecvError;
+
+fn ids(store: &Store) -> Vec<u64> {
+    store.select(&Filter::default()).findings.iter().map(|f| f.id).collect()
+}
+
+#[test]
+fn a_full_history_drops_the_oldest_and_forgets_its_id() {
+    let store = Store::new(3);
+    (1..=5).for_each(|id| store.record(unread(id)));
+    assert_eq!(ids(&store), [3, 4, 5]);
+    assert!(store.find(&Wanted::Id(2)).is_none());
+    assert_eq!(store.find(&Wanted::Id(3)).unwrap().id, 3);
+    assert_eq!(store.totals().reset_count(), 5, "totals are of all, not of those held");
+}
+
+#[test]
+fn a_later_finding_with_the_same_id_replaces_the_former_in_its_place() {
+    let store = Store::new(10);
+    (1..=3).for_each(|id| store.record(unread(id)));
+    store.record(Finding { confidence: 99, ..unread(2) });
+    assert_eq!(ids(&store), [1, 2, 3]);
+    assert_eq!(store.find(&Wanted::Id(2)).unwrap().confidence, 99);
+    assert_eq!((store.totals().reset_count(), store.totals().revised), (3, 0));
+}
+
+#[test]
+fn replacing_still_finds_the_place_after_the_history_has_moved_on() {
+    let store = Store::new(2);
+    (1..=4).for_each(|id| store.record(unread(id)));
+    store.record(Finding { echoes: 7, ..unread(4) });
+    assert_eq!(ids(&store), [3, 4]);
+    assert_eq!(store.find(&Wanted::Id(4)).unwrap().echoes, 7);
+}
+
+#[test]
+fn a_changed_verdict_is_counted_as_revised_because_a_counter_cannot_take_back() {
+    let store = Store::new(10);
+    store.record(unread(1));
+    store.record(Finding { cause: "abortive_close".into(), ..unread(1) });
+    let totals = store.totals();
+    assert_eq!((totals.reset_count(), totals.revised), (1, 1));
+    let key =
+        VerdictKey { cause: "close_with_unread_data".into(), culprit: "server".into(), phase: "established".into() };
+    assert_eq!(totals.resets[&key], 1);
+}
+
+#[test]
+fn a_degraded_connection_that_is_reset_in_the_end_counts_as_both() {
+    let store = Store::new(10);
+    store.record(degraded(1));
+    store.record(desynchronised(1));
+    let totals = store.totals();
+    assert_eq!((totals.degraded_count(), totals.reset_count(), totals.revised), (1, 1, 0));
+}
+
+#[test]
+fn findings_are_counted_by_what_they_are() {
+    let store = Store::new(10);
+    [desynchronised(1), desynchronised(2), ineffective(3), degraded(4), unread(5)]
+        .into_iter()
+        .for_each(|f| store.record(f));
+    let totals = store.totals();
+    assert_eq!((totals.reset_count(), totals.degraded_count()), (3, 1));
+    assert_eq!(totals.ineffective["out_of_window"], 1);
+    assert_eq!(totals.lead.count, 2, "only resets after a desynchronisation have a lead time");
+    assert!((totals.lead.sum_seconds - 26.204).abs() < 1e-9);
+    assert_eq!(totals.lead.counts[5], 2, "13.1 s is in the bucket up to 30 s");
+}
+
+#[test]
+fn names_from_outside_of_the_catalogue_cannot_grow_the_totals_without_bound() {
+    let store = Store::new(1);
+    (0..3000).for_each(|id| store.record(Finding { cause: format!("cause_{id}"), ..unread(id) }));
+    let totals = store.totals();
+    assert!(totals.resets.len() <= 1025, "{}", totals.resets.len());
+    assert_eq!(totals.reset_count(), 3000);
+}
+
+#[test]
+fn a_community_id_finds_the_newest_of_its_connection() {
+    let store = Store::new(10);
+    let same = |id| Finding { community_id: "1:same=".into(), ..unread(id) };
+    [same(1), same(2), unread(3)].into_iter().for_each(|f| store.record(f));
+    assert_eq!(store.find(&Wanted::CommunityId("1:same=".into())).unwrap().id, 2);
+    assert_eq!(store.find(&Wanted::Latest).unwrap().id, 3);
+}
+
+#[test]
+fn a_follower_gets_history_and_feed_without_gap_or_repetition() {
+    let store = Store::new(10);
+    store.record(unread(1));
+    let (past, mut feed) = store.follow(&Filter::default());
+    store.record(unread(2));
+    assert_eq!(past.findings.iter().map(|f| f.id).collect::<Vec<_>>(), [1]);
+    assert_eq!(feed.try_recv().unwrap().id, 2);
+    assert_eq!(feed.try_recv().unwrap_err(), TryRecvError::Empty);
+}
+
+#[test]
+fn a_follower_that_is_too_slow_learns_how_many_it_missed() {
+    let store = Store::new(1);
+    let (_, mut feed) = store.follow(&Filter::default());
+    let more = 5;
+    (0..FEED as u64 + more).for_each(|id| store.record(unread(id)));
+    assert_eq!(feed.try_recv().unwrap_err(), TryRecvError::Lagged(more));
+    assert_eq!(feed.try_recv().unwrap().id, more);
+}
