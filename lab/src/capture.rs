@@ -121,7 +121,7 @@ fn copy(
 }
 
 /// Little-endian, microseconds, Ethernet: what every reader of pcap understands.
-fn file_header(snaplen: u32) -> [u8; 24] {
+pub(crate) fn file_header(snaplen: u32) -> [u8; 24] {
     const MAGIC_MICROSECONDS: u32 = 0xa1b2_c3d4;
     const LINKTYPE_ETHERNET: u32 = 1;
     let mut header = [0; 24];
@@ -134,9 +134,13 @@ fn file_header(snaplen: u32) -> [u8; 24] {
 }
 
 fn record_header(received: &Received, kept: usize) -> [u8; 16] {
-    let fields = [received.time.as_secs() as u32, received.time.subsec_micros(), kept as u32, received.len as u32];
+    record(received.time.as_secs() as u32, received.time.subsec_micros(), kept, received.len)
+}
+
+/// What stands before a frame of which `kept` bytes follow.
+pub(crate) fn record(seconds: u32, micros: u32, kept: usize, len: usize) -> [u8; 16] {
     let mut header = [0; 16];
-    for (slot, field) in header.chunks_exact_mut(4).zip(fields) {
+    for (slot, field) in header.chunks_exact_mut(4).zip([seconds, micros, kept as u32, len as u32]) {
         slot.copy_from_slice(&field.to_le_bytes());
     }
     header

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,6 +26,9 @@ struct Registry {
     directories: BTreeSet<PathBuf>,
 }
 
+/// Set once a signal has asked us to end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 static REGISTRY: Mutex<Registry> =
     Mutex::new(Registry { namespaces: BTreeSet::new(), children: BTreeSet::new(), directories: BTreeSet::new() });
 
@@ -36,8 +40,12 @@ fn registry() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-pub(crate) fn enter_namespace(name: &str) {
-    registry().namespaces.insert(name.to_owned());
+/// Makes a namespace with `make` and lists it. The list is held meanwhile, so that the signal thread
+/// either finds it made or keeps it from being made.
+pub(crate) fn enter_namespace<T>(name: &str, make: impl FnOnce() -> Result<T, LabError>) -> Result<T, LabError> {
+    let mut registry = registry();
+    registry.namespaces.insert(name.to_owned());
+    make()
 }
 
 pub(crate) fn remove_namespace(name: &str) {
@@ -45,8 +53,12 @@ pub(crate) fn remove_namespace(name: &str) {
     registry().namespaces.remove(name);
 }
 
-pub(crate) fn enter_child(child: &Child) {
-    registry().children.insert(child.id());
+/// Starts a child and lists it, as [`enter_namespace`] does.
+pub(crate) fn enter_child(command: &mut Command) -> std::io::Result<Child> {
+    let mut registry = registry();
+    let child = command.spawn()?;
+    registry.children.insert(child.id());
+    Ok(child)
 }
 
 /// A directory for temporary files, removed with its content when dropped.
@@ -98,8 +110,8 @@ pub fn install() -> Result<(), LabError> {
         result = Signals::new([SIGINT, SIGTERM, SIGHUP]).during("install signal handlers").map(|mut signals| {
             thread::spawn(move || {
                 if let Some(signal) = signals.forever().next() {
-                    everything();
-                    std::process::exit(128 + signal);
+                    INTERRUPTED.store(true, Ordering::SeqCst);
+                    leave(128 + signal);
                 }
             });
         });
@@ -112,8 +124,7 @@ pub fn exit_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         report(info);
-        everything();
-        std::process::exit(101);
+        leave(101);
     }));
 }
 
@@ -122,15 +133,33 @@ pub fn limit_lifetime(limit: Duration) {
     thread::spawn(move || {
         thread::sleep(limit);
         eprintln!("whyrst-lab: still busy after {limit:?}; cleaning up and giving up");
-        everything();
-        std::process::exit(1);
+        leave(1);
     });
+}
+
+/// For errors at the end of a program: does not return if a signal is what caused them, since then
+/// the exit status must tell of the signal. A signal may reach our children before us, so it gets a moment.
+pub fn settle() {
+    thread::sleep(Duration::from_millis(50));
+    while INTERRUPTED.load(Ordering::SeqCst) {
+        thread::sleep(CHILD_GRACE);
+    }
+}
+
+/// Removes everything and ends the process.
+fn leave(code: i32) -> ! {
+    let mut registry = registry();
+    empty(&mut registry);
+    // The lock is still held: nothing new can be made behind our back.
+    std::process::exit(code);
 }
 
 /// Stops all children, removes all namespaces and scratch directories of this process. May be called at any time.
 pub fn everything() {
-    // The lock stays held, so that no new child or namespace can slip in behind us.
-    let mut registry = registry();
+    empty(&mut registry());
+}
+
+fn empty(registry: &mut Registry) {
     let children = std::mem::take(&mut registry.children);
     for &pid in &children {
         signal(pid, Signal::SIGTERM);

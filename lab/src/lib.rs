@@ -11,21 +11,29 @@
 //! ```
 //!
 //! Data enters as [`story::Options`] and leaves as [`story::Outcome`] plus capture files.
-//! This crate shares no code with the trackers it judges: a mistake in theirs must not hide in ours.
+//! The stories share no code with the trackers they judge: a mistake in theirs must not hide in ours.
+//! Only [`guard`] uses the agent's library: it holds two builds of the same tracker against each other.
 
 pub mod agent;
+pub mod bpf;
 pub mod capture;
 pub mod cleanup;
+pub mod demo;
 pub mod error;
 pub mod frame;
+pub mod guard;
 pub mod neighbour;
 pub mod netns;
 pub mod offload;
 pub mod packet_socket;
 pub mod raw;
 pub mod seq;
+pub mod shapes;
 pub mod story;
+pub mod tagger;
+pub mod text;
 pub mod topology;
+pub mod verdict;
 pub mod wait;
 
 pub use error::LabError;

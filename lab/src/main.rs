@@ -1,6 +1,7 @@
 //! `whyrst-lab`: performs the stories by hand, and makes the captures that tests replay.
 //!
-//! Exit codes: 0 it happened, 1 it did not, 2 usage, 4 not permitted.
+//! Exit codes: 0 it happened and the program under test was right, 1 one of them was not so, 2 usage,
+//! 4 not permitted.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use whyrst_lab::agent::Agent;
+use whyrst_lab::agent::{Agent, Setup};
 use whyrst_lab::capture::{HEADERS_ONLY, WHOLE};
 use whyrst_lab::seq::SeqNum;
 use whyrst_lab::story::{self, Kind, Narrator, Options, nat, sequence};
-use whyrst_lab::{LabError, cleanup, netns};
+use whyrst_lab::text::Page;
+use whyrst_lab::verdict::Expected;
+use whyrst_lab::{LabError, cleanup, demo, guard, netns, shapes};
 
 /// No command takes longer; a hang must not keep namespaces alive.
 const LIFETIME: Duration = Duration::from_secs(180);
@@ -31,11 +34,29 @@ struct Arguments {
 enum Command {
     /// Perform one story and say what happens.
     Story(StoryArguments),
-    /// Perform all stories and write their captures, small enough to be committed.
+    /// Perform all stories with the agent watching, and judge its verdicts.
+    Demo {
+        /// The whyrst program.
+        #[arg(long, value_name = "PATH")]
+        agent: PathBuf,
+        /// Keep the captures in this directory.
+        #[arg(long, value_name = "DIR")]
+        keep_pcaps: Option<PathBuf>,
+    },
+    /// Compare the kernel's and the host's build of the tracker on captures.
+    Guard {
+        /// Directory with *.pcap.
+        #[arg(long, value_name = "DIR")]
+        fixtures: PathBuf,
+    },
+    /// Write the captures that tests replay, small enough to be committed.
     Fixtures {
-        /// Directory for story-<name>-<point>.pcap.
-        #[arg(long)]
+        /// Directory for story-<name>-<point>.pcap and shapes.pcap.
+        #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Only some of them; shapes need no root.
+        #[arg(long)]
+        only: Option<Part>,
     },
 }
 
@@ -51,6 +72,9 @@ struct StoryArguments {
     /// Use IPv6.
     #[arg(long)]
     ipv6: bool,
+    /// Tag the frames between router and server with this VLAN.
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..4095))]
+    vlan: Option<u16>,
     /// sequence: initial sequence number of the faulty sender.
     #[arg(long, conflicts_with = "wrap")]
     iss: Option<u32>,
@@ -72,6 +96,14 @@ enum StoryName {
     Unread,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Every header shape, made by hand.
+    Shapes,
+    /// Real traffic of the stories.
+    Stories,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Wrap {
     BeforeHole,
@@ -87,8 +119,10 @@ enum StrayName {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
+            cleanup::settle();
             eprintln!("whyrst-lab: {error:#}");
             match error.downcast_ref() {
                 Some(LabError::NotRoot) => ExitCode::from(4),
@@ -98,7 +132,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: Arguments) -> anyhow::Result<()> {
+/// False if it ran, but the program under test was wrong.
+fn run(arguments: Arguments) -> anyhow::Result<bool> {
+    let page = Page::of_stdout();
+    match arguments.command {
+        Command::Story(arguments) => {
+            prepare()?;
+            tell(&arguments)
+        }
+        Command::Demo { agent, keep_pcaps } => {
+            prepare()?;
+            let agent = std::path::absolute(&agent).with_context(|| format!("what is {}?", agent.display()))?;
+            Ok(demo::run(&agent, keep_pcaps.as_deref(), &page)?)
+        }
+        // Makes no namespaces, and an emulated kernel may take its time.
+        Command::Guard { fixtures } => {
+            netns::require_root()?;
+            guard::compare(&fixtures, &page)
+        }
+        Command::Fixtures { out, only } => fixtures(&out, only),
+    }
+}
+
+/// For whatever makes namespaces.
+fn prepare() -> anyhow::Result<()> {
     netns::require_root()?;
     cleanup::install()?;
     cleanup::exit_on_panic();
@@ -106,37 +163,40 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     for name in netns::cleanup_stale()? {
         eprintln!("whyrst-lab: removed {name}, left over from a killed run");
     }
-    match arguments.command {
-        Command::Story(arguments) => tell(&arguments),
-        Command::Fixtures { out } => fixtures(&out),
-    }
+    Ok(())
 }
 
-fn tell(arguments: &StoryArguments) -> anyhow::Result<()> {
+fn tell(arguments: &StoryArguments) -> anyhow::Result<bool> {
     let kind = arguments.story.kind();
     let story = story::prepare(kind, &arguments.options())?;
     let captures = match &arguments.pcap_dir {
         Some(directory) => story::start_captures(kind, &*story, directory, WHOLE)?,
         None => Vec::new(),
     };
-    let Some(program) = &arguments.agent else {
-        story.tell(&mut printing())?;
-        return report_captures(captures);
+    let right = match &arguments.agent {
+        Some(program) => watched(&*story, program)?,
+        None => {
+            story.tell(&mut printing())?;
+            true
+        }
     };
-    watched(&*story, program)?;
-    report_captures(captures)
+    report_captures(captures)?;
+    Ok(right)
 }
 
-/// Performs a story with an agent attached before the first packet.
-fn watched(story: &dyn story::Story, program: &Path) -> anyhow::Result<()> {
+/// Performs a story with an agent attached before the first packet. False if its verdict is wrong.
+fn watched(story: &dyn story::Story, program: &Path) -> anyhow::Result<bool> {
     let points = story.agent_points();
     let interfaces: Vec<_> = points.iter().map(|point| point.interface()).collect();
     let host = points.first().context("the story names no place for an agent")?;
-    let mut agent = Agent::spawn(program, story.topology().namespace(*host), &interfaces)?;
+    let mut agent = Agent::spawn(program, story.topology().namespace(*host), &interfaces, &Setup::default())?;
     agent.wait_ready()?;
     say(format_args!("the agent watches {}", interfaces.join(" and ")));
-    story.tell(&mut printing())?;
-    for arguments in [&["resets", "--output", "json"][..], &["explain"]] {
+    let outcome = story.tell(&mut printing())?;
+    let expected = Expected::of(&outcome);
+    let findings = agent.wait_for_resets(expected.resets)?;
+    let verdict = expected.find(&findings)?;
+    for arguments in [&["resets", "--output", "json"][..], &["explain", &verdict.id.to_string()]] {
         let output = agent.run_cli(arguments)?;
         say(format_args!("\n$ whyrst {}", arguments.join(" ")));
         say(format_args!("{}", String::from_utf8_lossy(&output.stdout).trim_end()));
@@ -149,10 +209,26 @@ fn watched(story: &dyn story::Story, program: &Path) -> anyhow::Result<()> {
     if !status.success() {
         bail!("the agent ended badly after SIGTERM: {status}");
     }
-    Ok(())
+    let differences = expected.differences(verdict);
+    for difference in &differences {
+        say(format_args!("WRONG: {difference}"));
+    }
+    if differences.is_empty() {
+        say(format_args!("the verdict is right: {}", expected.in_short()));
+    }
+    Ok(differences.is_empty())
 }
 
-fn fixtures(directory: &Path) -> anyhow::Result<()> {
+fn fixtures(directory: &Path, only: Option<Part>) -> anyhow::Result<bool> {
+    if only != Some(Part::Stories) {
+        let path = directory.join("shapes.pcap");
+        let frames = shapes::write(&path)?;
+        say(format_args!("wrote {} ({frames} frames)", path.display()));
+    }
+    if only == Some(Part::Shapes) {
+        return Ok(true);
+    }
+    prepare()?;
     for kind in Kind::ALL {
         say(format_args!("{}:", kind.name()));
         let story = story::prepare(kind, &Options::default())?;
@@ -161,7 +237,7 @@ fn fixtures(directory: &Path) -> anyhow::Result<()> {
         story.tell(&mut printing())?;
         report_captures(captures)?;
     }
-    Ok(())
+    Ok(true)
 }
 
 fn printing() -> Narrator<'static> {
@@ -202,6 +278,6 @@ impl StoryArguments {
             StrayName::Ahead => nat::Stray::Ahead,
             StrayName::Late => nat::Stray::Late,
         };
-        Options { ipv6: self.ipv6, sequence, nat: nat::Options { stray } }
+        Options { ipv6: self.ipv6, vlan: self.vlan, sequence, nat: nat::Options { stray } }
     }
 }

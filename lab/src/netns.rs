@@ -53,13 +53,13 @@ impl Namespace {
         require_root()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}-{role}", std::process::id());
-        // Listed before it exists: a signal in between finds nothing to delete, which is harmless.
-        cleanup::enter_namespace(&name);
         let namespace = Self { guard: Arc::new(Guard { name }) };
-        checked(
-            Command::new("ip").args(["netns", "add", &namespace.guard.name]),
-            "are network namespaces allowed here, and is /run/netns writable?",
-        )?;
+        cleanup::enter_namespace(namespace.name(), || {
+            checked(
+                Command::new("ip").args(["netns", "add", namespace.name()]),
+                "are network namespaces allowed here, and is /run/netns writable?",
+            )
+        })?;
         namespace.ip(&["link", "set", "lo", "up"])?;
         Ok(namespace)
     }

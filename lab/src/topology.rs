@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::error::LabError;
 use crate::netns::Namespace;
 use crate::offload;
+use crate::tagger::Tagger;
 
 /// Where one can watch: the four interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,8 +72,17 @@ pub enum ClientStack {
     Raw,
 }
 
+/// What the hosts are connected with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wiring {
+    pub ipv6: bool,
+    /// Frames between router and server carry this VLAN tag, in their bytes.
+    pub vlan: Option<u16>,
+}
+
 pub struct Topology {
     // Dropped first to last: the ends, then the router between them.
+    taggers: Vec<Tagger>,
     pub client: Namespace,
     pub server: Namespace,
     pub router: Namespace,
@@ -80,8 +90,10 @@ pub struct Topology {
 }
 
 impl Topology {
-    pub fn create(client_stack: ClientStack, ipv6: bool) -> Result<Self, LabError> {
-        let topology = Self {
+    pub fn create(client_stack: ClientStack, wiring: Wiring) -> Result<Self, LabError> {
+        let Wiring { ipv6, vlan } = wiring;
+        let mut topology = Self {
+            taggers: Vec::new(),
             client: Namespace::create("client")?,
             server: Namespace::create("server")?,
             router: Namespace::create("router")?,
@@ -93,7 +105,10 @@ impl Topology {
         for point in Point::ALL {
             offload::set(topology.namespace(point), point.interface(), false)?;
         }
-        topology.assign_addresses(client_stack)?;
+        if let Some(id) = vlan {
+            topology.tag(id)?;
+        }
+        topology.assign_addresses(client_stack, vlan)?;
         Ok(topology)
     }
 
@@ -119,11 +134,23 @@ impl Topology {
         self.router.sysctl("net.ipv6.conf.all.forwarding", "1")
     }
 
-    fn assign_addresses(&self, client_stack: ClientStack) -> Result<(), LabError> {
+    /// Both hosts of the server's link get a second interface, whose frames travel tagged; watchers
+    /// stay on the link itself.
+    fn tag(&mut self, id: u16) -> Result<(), LabError> {
+        for point in [Point::RouterToServer, Point::Server] {
+            let below = point.interface();
+            let tagger = Tagger::start(self.namespace(point), below, &tagged(below), id)?;
+            self.taggers.push(tagger);
+        }
+        Ok(())
+    }
+
+    fn assign_addresses(&self, client_stack: ClientStack, vlan: Option<u16>) -> Result<(), LabError> {
         let addresses = &self.addresses;
+        let server_side = |below: &str| if vlan.is_some() { tagged(below) } else { below.to_owned() };
         self.router.address("rc", addresses.router_to_client)?;
-        self.router.address("rs", addresses.router_to_server)?;
-        self.server.address("s0", addresses.server)?;
+        self.router.address(&server_side("rs"), addresses.router_to_server)?;
+        self.server.address(&server_side("s0"), addresses.server)?;
         self.server.default_route(addresses.router_to_server)?;
         if client_stack == ClientStack::Kernel {
             self.client.address("c0", addresses.client)?;
@@ -143,4 +170,9 @@ impl Topology {
     pub fn server_socket(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.addresses.server, port)
     }
+}
+
+/// The interface whose frames travel tagged over another.
+fn tagged(below: &str) -> String {
+    format!("{below}v")
 }

@@ -104,6 +104,23 @@ pub struct Scratch {
     pub cell: u32,
     /// [`crate::tracker::state::Hook`] of the packet.
     pub hook: u32,
+    /// [`complaint`] to log after the packet, 0 mostly.
+    pub complaint: u32,
+    pub pad: u32,
+}
+
+/// What a program has to say of itself.
+pub mod complaint {
+    pub const NONE: u32 = 0;
+    pub const TABLE_FULL: u32 = 1;
+    pub const EVENTS_LOST: u32 = 2;
+    pub const EVIDENCE_FULL: u32 = 3;
+
+    /// Whether the `n`-th loss is worth a line: the 1st, 2nd, 4th, 8th and so on, never one per packet.
+    #[inline(always)]
+    pub const fn is_due(n: u64) -> bool {
+        n & n.wrapping_sub(1) == 0
+    }
 }
 
 /// Byte offsets in structures of the running kernel, which differ from version to version. The loader reads them

@@ -1,7 +1,7 @@
 //! What a shell (kernel program or offline reader) does with a parsed packet, in its order:
 //!
 //! 1. [`admit`]: is this the observation of the speaker that counts?
-//! 2. [`starts_new_life`]: report the old connection, [`restart`].
+//! 2. [`starts_new_life`]: report the old connection, keep [`Former`], zero the entry, [`restart`].
 //! 3. [`track`]: tracker and flight recorder; fills the [`Notes`].
 //! 4. with notes: [`crate::evidence::Evidence::enter`]; marks first occurrences.
 //! 5. [`why`]: is there anything to report?
@@ -10,8 +10,9 @@
 
 use crate::event::why;
 use crate::evidence::Recorder;
-use crate::flow::Direction;
+use crate::flow::{Direction, FlowKey};
 use crate::segment::{Segment, flags};
+use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
 use crate::tracker::state::{Connection, Hook, Phase, half};
 use crate::tracker::{self, handshake};
@@ -45,8 +46,10 @@ pub fn admit(c: &mut Connection, dir: Direction, hook: u8, s: &Segment) -> Admis
     if hook == Hook::Ingress as u8 && me.fed_by == Hook::Forwarded as u8 {
         if s.has(flags::RST) {
             me.flags |= half::UNTRANSLATED;
+            return Admission::Untranslated;
         }
-        return Admission::Untranslated;
+        // More than a stray answer comes this way: there is no translation, the first packet was only seen late.
+        me.fed_by = hook;
     }
     Admission::Track
 }
@@ -57,16 +60,36 @@ pub fn starts_new_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
     s.has(flags::SYN) && !s.has(flags::RST) && handshake::starts_new_life(c, dir, s)
 }
 
-/// Begins the next life of the flow in the same entry.
+/// What the next life of a flow takes over from the one before.
+#[derive(Clone, Copy, Debug)]
+pub struct Former {
+    key: FlowKey,
+    incarnation: u16,
+    fed_by: [u8; 2],
+    next_iss: SeqNum,
+}
+
+impl Former {
+    /// Before the entry is zeroed. `dir` sent the segment that begins the next life.
+    #[inline(always)]
+    pub fn of(c: &Connection, dir: Direction) -> Former {
+        Former {
+            key: c.key,
+            incarnation: c.incarnation,
+            fed_by: [c.half[0].fed_by, c.half[1].fed_by],
+            next_iss: c.fault[dir.other().index()].next_iss,
+        }
+    }
+}
+
+/// Begins the next life of the flow in the same entry, which the caller has zeroed.
 #[inline(always)]
-pub fn restart(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
-    let fed_by = [c.half[0].fed_by, c.half[1].fed_by];
-    let next_iss = c.fault[dir.other().index()].next_iss;
-    tracker::begin(c, s, c.incarnation.wrapping_add(1), now_ns);
-    c.half[0].fed_by = fed_by[0];
-    c.half[1].fed_by = fed_by[1];
+pub fn restart(c: &mut Connection, former: &Former, dir: Direction, s: &Segment, now_ns: u64) {
+    tracker::begin(c, &former.key, s, former.incarnation.wrapping_add(1), now_ns);
+    c.half[0].fed_by = former.fed_by[0];
+    c.half[1].fed_by = former.fed_by[1];
     if s.has(flags::ACK) {
-        handshake::adopt_forgotten_syn(c, dir, next_iss);
+        handshake::adopt_forgotten_syn(c, dir, former.next_iss);
     }
 }
 
@@ -115,4 +138,122 @@ pub fn why(c: &Connection, dir: Direction, notes: &Notes) -> u8 {
 #[inline(always)]
 pub fn needs_evidence(why: u8, notes: &Notes) -> bool {
     why != why::CLOSE || notes.sync_after != [0, 0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::FlowKey;
+    use crate::flow::v4;
+    use crate::segment::opt;
+    use crate::seq::SeqNum;
+    use crate::tracker::MS;
+    use crate::tracker::close::Effect;
+
+    const CLIENT: Direction = Direction::Forward;
+    const SERVER: Direction = Direction::Reverse;
+    const ISS: [SeqNum; 2] = [SeqNum(u32::MAX - 50), SeqNum(7_000)];
+
+    struct Talk {
+        connection: Connection,
+        recorder: Recorder,
+        notes: Notes,
+        now_ns: u64,
+    }
+
+    fn talk() -> Talk {
+        let mut connection = Connection::default();
+        connection.key = FlowKey::canonical(v4(1), 40_000, v4(2), 80).0;
+        Talk { connection, recorder: Recorder::default(), notes: Notes::default(), now_ns: MS }
+    }
+
+    /// Numbers relative to each end's ISS; a window of 500 unscaled bytes, no options.
+    fn segment(speaker: Direction, flags: u16, seq: u32, ack: u32, payload_len: u32) -> Segment {
+        let (me, peer) = (ISS[speaker.index()], ISS[speaker.other().index()]);
+        let ack = if flags & flags::ACK != 0 { peer.add(ack) } else { SeqNum(0) };
+        Segment { seq: me.add(seq), ack, payload_len, wnd: 50_000, flags, ..Segment::default() }
+    }
+
+    impl Talk {
+        fn hear(&mut self, speaker: Direction, s: &Segment) -> u8 {
+            if self.connection.created_ns == 0 {
+                tracker::begin(&mut self.connection, s, 0, self.now_ns);
+            }
+            self.now_ns += MS;
+            track(&mut self.connection, &mut self.recorder, speaker, s, self.now_ns, &mut self.notes);
+            why(&self.connection, speaker, &self.notes)
+        }
+
+        fn say(&mut self, speaker: Direction, flags: u16, seq: u32, ack: u32, payload_len: u32) -> u8 {
+            self.hear(speaker, &segment(speaker, flags, seq, ack, payload_len))
+        }
+
+        fn handshake(&mut self) {
+            self.say(CLIENT, flags::SYN, 0, 0, 0);
+            self.say(SERVER, flags::SYN | flags::ACK, 0, 1, 0);
+            self.say(CLIENT, flags::ACK, 1, 1, 0);
+        }
+    }
+
+    #[test]
+    fn the_reset_that_ends_a_connection_is_reported_after_many_that_did_not() {
+        let mut t = talk();
+        t.handshake();
+        for n in 0..10 {
+            let reported = t.say(SERVER, flags::RST, 100, 0, 0) & why::RESET != 0;
+            assert_eq!(reported, n < REPORTED_RESETS as u32);
+        }
+        assert_ne!(t.say(SERVER, flags::RST, 1, 0, 0) & why::RESET, 0);
+        assert_eq!(t.notes.effect, Effect::Exact as u8);
+        assert_eq!(t.say(SERVER, flags::RST, 1, 0, 0) & why::RESET, 0);
+    }
+
+    /// A host that still holds an old connection answers a SYN with that one's numbers (RFC 9293 3.5.1); the RST at
+    /// the number that it acknowledged kills it, whatever this view makes of that number.
+    #[test]
+    fn a_reset_at_the_last_acknowledgement_is_exact_where_that_one_seems_impossible() {
+        for old in [1_000_000, 0u32.wrapping_sub(1_000_000)] {
+            let mut t = talk();
+            t.say(CLIENT, flags::SYN, 0, 0, 0);
+            t.say(SERVER, flags::ACK, 500, old, 0);
+            t.say(CLIENT, flags::RST, old, 0, 0);
+            assert_eq!(t.notes.effect, Effect::Exact as u8);
+        }
+    }
+
+    #[test]
+    fn without_the_scale_option_a_small_first_window_is_no_collapse() {
+        for with_option in [false, true] {
+            let mut t = talk();
+            let mut syn = segment(CLIENT, flags::SYN, 0, 0, 0);
+            if with_option {
+                (syn.options, syn.wscale) = (opt::WSCALE, 7);
+            }
+            t.hear(CLIENT, &syn);
+            t.say(SERVER, flags::SYN | flags::ACK, 0, 1, 0);
+            t.say(CLIENT, flags::ACK, 1, 1, 0);
+            let mut small = segment(SERVER, flags::ACK, 1, 1, 0);
+            small.wnd = 100;
+            t.hear(SERVER, &small);
+            assert_eq!(t.connection.half[SERVER.index()].has(half::COLLAPSED), with_option);
+        }
+    }
+
+    /// The window of a receiver that keeps out-of-order data changes with each acknowledgement (RFC 6675 section 2).
+    #[test]
+    fn with_sack_a_duplicate_acknowledgement_may_change_the_window() {
+        let mut t = talk();
+        t.handshake();
+        t.say(CLIENT, flags::ACK, 1, 1, 100);
+        t.say(SERVER, flags::ACK, 1, 101, 0);
+        t.say(CLIENT, flags::ACK, 201, 1, 100);
+        for n in 0..3u16 {
+            let mut dup = segment(SERVER, flags::ACK, 1, 101, 0);
+            dup.wnd -= n * 100;
+            dup.sack[0] = [ISS[CLIENT.index()].add(201), ISS[CLIENT.index()].add(301)];
+            dup.sack_count = 1;
+            t.hear(SERVER, &dup);
+        }
+        assert_eq!(t.connection.half[SERVER.index()].dup_acks, 3);
+    }
 }

@@ -72,6 +72,15 @@ impl FlowKey {
         }
     }
 
+    /// Equality without a branch per word, and without the call to `memcmp` that the derived one becomes.
+    #[inline(always)]
+    pub fn is(&self, other: &FlowKey) -> bool {
+        let (a, b) = (&self.addr, &other.addr);
+        let addresses = (a[0][0] ^ b[0][0]) | (a[0][1] ^ b[0][1]) | (a[1][0] ^ b[1][0]) | (a[1][1] ^ b[1][1]);
+        let ports = (self.port[0] ^ other.port[0]) | (self.port[1] ^ other.port[1]);
+        addresses | ports as u64 | (self.zone ^ other.zone) as u64 == 0
+    }
+
     /// 32-bit hash for the connection table. `seed` is drawn at load, so that a remote party cannot choose tuples
     /// that share a set.
     #[inline(always)]

@@ -4,7 +4,7 @@ use crate::maps::{EMPTY, EVENTS, EVIDENCE, FLOWS, RECORDERS, SCRATCH};
 use crate::table;
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use monitor_common::abi::Scratch;
+use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
 use monitor_common::event::{Event, FullEvent, KernelEvent, tag, why};
 use monitor_common::evidence::Evidence;
@@ -45,7 +45,11 @@ fn enter(hooked: u32, now_ns: u64) -> u8 {
             0
         }
         None => {
-            scratch.counters.evidence_full += scratch.notes.count as u64;
+            let counters = &mut scratch.counters;
+            if counters.evidence_full == 0 {
+                scratch.complaint = complaint::EVIDENCE_FULL;
+            }
+            counters.evidence_full += scratch.notes.count as u64;
             1
         }
     }
@@ -89,7 +93,8 @@ fn evidence_of(slot: u32, created_ns: u64) -> Option<*mut Evidence> {
     // SAFETY: a map value; see `report`.
     unsafe {
         if (*e).created_ns != created_ns {
-            (*e).begin(created_ns);
+            zero(&mut *e);
+            (*e).created_ns = created_ns;
         }
     }
     Some(e)
@@ -99,7 +104,7 @@ fn evidence_of(slot: u32, created_ns: u64) -> Option<*mut Evidence> {
 fn brief(hooked: u32, head: &Head, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(mut room) = EVENTS.reserve_untyped::<Event>(0) else {
-        scratch.counters.events_lost += 1;
+        lost(scratch);
         return;
     };
     // SAFETY: the room is writable memory of the event's size.
@@ -112,7 +117,7 @@ fn brief(hooked: u32, head: &Head, now_ns: u64) {
 fn full(hooked: u32, head: &Head, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(mut room) = EVENTS.reserve_untyped::<FullEvent>(0) else {
-        scratch.counters.events_lost += 1;
+        lost(scratch);
         return;
     };
     let p = room.as_mut_ptr();
@@ -128,6 +133,22 @@ fn full(hooked: u32, head: &Head, now_ns: u64) {
     }
     room.submit(QUIET);
     scratch.counters.events_sent += 1;
+}
+
+#[inline(always)]
+fn lost(scratch: &mut Scratch) {
+    scratch.counters.events_lost += 1;
+    if complaint::is_due(scratch.counters.events_lost) {
+        scratch.complaint = complaint::EVENTS_LOST;
+    }
+}
+
+/// Zeroes a map value, from the empty one: as code it would be a loop over bytes.
+#[inline(always)]
+pub fn zero<T>(value: &mut T) {
+    const { assert!(size_of::<T>() <= size_of::<Evidence>(), "EMPTY is too short to zero this") };
+    // SAFETY: the source is a map value at least as long, any bytes of which are zero; T is plain integers.
+    unsafe { copy(EMPTY.get_ptr(0).map(|p| p.cast::<T>()), value) };
 }
 
 /// Copies a map value by the helper: unrolled copies of half a kilobyte are what makes programs large.

@@ -3,10 +3,12 @@
 use crate::maps::{CLOCK, INTERFACES, RECORDERS, SCRATCH, TEST_CLOCK};
 use crate::packet::Raw;
 use crate::{emit, table};
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_pull_data};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use monitor_common::abi::Scratch;
-use monitor_common::engine::{self, Admission};
+use aya_log_ebpf::warn;
+use monitor_common::abi::{Scratch, complaint};
+use monitor_common::engine::{self, Admission, Former};
 use monitor_common::parse::{self, Reason};
 use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::notes::NO_RESET;
@@ -36,6 +38,7 @@ pub fn ingress(ctx: &XdpContext) {
         }
         Err(reason) => count(scratch, reason),
     }
+    complain(ctx, INGRESS);
 }
 
 #[inline(always)]
@@ -65,6 +68,29 @@ pub fn egress(ctx: &TcContext) {
             tracked(EGRESS);
         }
         Err(reason) => count(scratch, reason),
+    }
+    complain(ctx, EGRESS);
+}
+
+/// The programs' own troubles, to the agent's log.
+#[inline(always)]
+fn complain<C: EbpfContext>(ctx: &C, hooked: u32) {
+    let Some(scratch) = scratch(hooked) else { return };
+    if scratch.complaint == complaint::NONE {
+        return;
+    }
+    let what = scratch.complaint;
+    scratch.complaint = complaint::NONE;
+    let counters = &scratch.counters;
+    if what == complaint::TABLE_FULL {
+        warn!(
+            ctx,
+            "connection table: {} segments not tracked, their sets are full of live connections", counters.table_full
+        );
+    } else if what == complaint::EVENTS_LOST {
+        warn!(ctx, "ring buffer full: {} reports lost", counters.events_lost);
+    } else {
+        warn!(ctx, "evidence map full: {} observations lost", counters.evidence_full);
     }
 }
 
@@ -108,6 +134,7 @@ fn tracked(hooked: u32) {
 fn find(hooked: u32, now_ns: u64) -> bool {
     let Some(scratch) = scratch(hooked) else { return false };
     let packet = &scratch.packet;
+    let full = scratch.counters.table_full;
     match table::find_or_insert(&packet.key, &packet.segment, now_ns, &mut scratch.counters) {
         Some(place) => {
             scratch.way = place.way;
@@ -115,7 +142,13 @@ fn find(hooked: u32, now_ns: u64) -> bool {
             scratch.set = place.set;
             true
         }
-        None => false,
+        None => {
+            let now_full = scratch.counters.table_full;
+            if now_full != full && complaint::is_due(now_full) {
+                scratch.complaint = complaint::TABLE_FULL;
+            }
+            false
+        }
     }
 }
 
@@ -143,7 +176,9 @@ fn track(hooked: u32, now_ns: u64) -> bool {
     if engine::starts_new_life(c, dir, segment) {
         counters.connections_opened += 1;
         emit::reused(hooked, now_ns);
-        engine::restart(c, dir, segment, now_ns);
+        let former = Former::of(c, dir);
+        emit::zero(c);
+        engine::restart(c, &former, dir, segment, now_ns);
     }
     // SAFETY: an array element; who writes what is argued in `maps`.
     let recorder = unsafe { &mut *recorder };

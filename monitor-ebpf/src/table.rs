@@ -4,6 +4,7 @@
 //! a bucket; and owning the sets means owning the eviction: a half-open connection never makes an established
 //! one go.
 
+use crate::emit;
 use crate::maps::{FLOWS, HASH_SEED, SET_COUNT, SETS};
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use monitor_common::abi::{Counters, TableSet, WAYS, class, set_index, tag};
@@ -55,7 +56,7 @@ fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Plac
             let slot = index * WAYS as u32 + way;
             let connection = FLOWS.get_ptr_mut(slot)?;
             // SAFETY: an array element. A key that is being replaced does not match.
-            if unsafe { (*connection).key == *key } {
+            if unsafe { (*connection).key.is(key) } {
                 return Some(Place { set: index, way, slot });
             }
         }
@@ -155,8 +156,8 @@ fn insert_locked(
     // SAFETY: the tag is taken away first, so that nobody finds the entry while it changes.
     let c = unsafe { &mut *connection };
     s.tag[w] = 0;
-    c.key = *key;
-    tracker::begin(c, segment, 0, now_ns);
+    emit::zero(c);
+    tracker::begin(c, key, segment, 0, now_ns);
     s.class[w] = class::HALF_OPEN;
     s.hand = way + 1;
     // SAFETY: published last, and not moved before the entry's stores.

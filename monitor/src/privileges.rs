@@ -27,7 +27,7 @@ fn missing(have: &caps::CapsHashSet) -> Vec<&'static str> {
     let admin = have.contains(&Capability::CAP_SYS_ADMIN);
     NEEDED
         .iter()
-        .filter(|(c, _)| !have.contains(c) && !(admin && *c != Capability::CAP_NET_ADMIN))
+        .filter(|(c, _)| !have.contains(c) && (!admin || *c == Capability::CAP_NET_ADMIN))
         .map(|(c, _)| name(*c))
         .collect()
 }

@@ -58,3 +58,47 @@ pub async fn serve<L: Listener>(mut listener: L, router: Router, limits: Limits,
     drop(listener);
     let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// A server that never ends an answer, and what stops it.
+    async fn server(
+        limits: Limits,
+    ) -> (std::net::SocketAddr, tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let endless = || async {
+            axum::body::Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::convert::Infallible>>())
+        };
+        let router = Router::new().route("/endless", get(endless));
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let running = tokio::spawn(serve(listener, router, limits, async move { drop(stopped.await) }));
+        (address, stop, running)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_finish_its_request_is_let_go() {
+        let (address, _stop, _) =
+            server(Limits { header_timeout: Duration::from_millis(20), ..Limits::default() }).await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        slow.write_all(b"GET /endless HTTP/1.1\r\nHost: ").await.unwrap();
+        let mut rest = Vec::new();
+        tokio::time::timeout(Duration::from_secs(10), slow.read_to_end(&mut rest)).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_does_not_keep_the_server_from_stopping() {
+        let (address, stop, running) = server(Limits::default()).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /endless HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+        let mut head = [0; 8];
+        client.read_exact(&mut head).await.unwrap();
+        stop.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap();
+    }
+}

@@ -123,7 +123,8 @@ fn explain_of_what_is_not_there_fails_and_names_the_way_on() {
 #[test]
 fn words_from_elsewhere_cannot_steer_the_terminal() {
     let text = agent().text(&["explain", "4"]);
-    assert!(text.contains("in process app\u{fffd}[2J (812)") && !text.contains('\x1b'), "{text}");
+    let in_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(in_one_line.contains("in process app\u{fffd}[2J (812)") && !text.contains('\x1b'), "{text}");
 }
 
 #[test]
@@ -168,7 +169,8 @@ fn status_as_text_shows_hooks_load_and_losses() {
         "3 tracked: 2 established, 1 time_wait; 1 desynchronised: 1 gap",
         "3 of 65,536 entries in use (0 %), 88 MiB of memory",
         "5 events for want of room in the ring buffer (--ring-bytes)",
-        "tcp_receive_reset: not in this kernel",
+        "kernel evidence tcp_send_reset",
+        "without tcp_receive_reset: not in this kernel",
     ] {
         assert!(text.contains(part), "no '{part}' in:\n{text}");
     }

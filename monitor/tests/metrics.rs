@@ -158,9 +158,10 @@ fn pages_beside_the_metrics_answer_as_probes_and_people_expect() {
     assert!(page.get("/v1/connections").0.starts_with("HTTP/1.1 404"), "no lists of connections over TCP");
     let mut detached = Fake::default();
     detached.status.interfaces.truncate(1);
+    detached.status.interfaces[0].ingress = "none".into();
     detached.status.interfaces[0].egress = "none".into();
     let (head, body) = Page::new(detached).get("/readyz");
-    assert!(head.starts_with("HTTP/1.1 503") && body == "eth0: not attached at egress\n", "{head} {body}");
+    assert!(head.starts_with("HTTP/1.1 503") && body == "eth0: not attached\n", "{head} {body}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub mod sequence;
 pub mod unread;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::LabError;
 use crate::capture::{self, Capture};
 use crate::error::During;
 use crate::seq::SeqNum;
-use crate::topology::{Point, Topology};
+use crate::topology::{Point, Topology, Wiring};
 
 /// No single wait of a story is longer; applications give up after this, too.
 pub const PATIENCE: Duration = Duration::from_secs(15);
@@ -47,8 +47,16 @@ impl Kind {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     pub ipv6: bool,
+    /// VLAN tag between router and server.
+    pub vlan: Option<u16>,
     pub sequence: sequence::Options,
     pub nat: nat::Options,
+}
+
+impl Options {
+    fn wiring(&self) -> Wiring {
+        Wiring { ipv6: self.ipv6, vlan: self.vlan }
+    }
 }
 
 pub trait Story {
@@ -77,14 +85,19 @@ pub fn prepare(kind: Kind, options: &Options) -> Result<Box<dyn Story>, LabError
 pub fn start_captures(kind: Kind, story: &dyn Story, directory: &Path, snaplen: u32) -> Result<Vec<Capture>, LabError> {
     std::fs::create_dir_all(directory).during(format!("create {}", directory.display()))?;
     let start = |&point: &Point| {
-        let path = directory.join(format!("story-{}-{point}.pcap", kind.name()));
+        let path = capture_path(kind, point, directory);
         Capture::start(story.topology().namespace(point), point.interface(), &path, snaplen)
     };
     story.capture_points().iter().map(start).collect()
 }
 
+/// Where [`start_captures`] writes.
+pub fn capture_path(kind: Kind, point: Point, directory: &Path) -> PathBuf {
+    directory.join(format!("story-{}-{point}.pcap", kind.name()))
+}
+
 /// Ends captures; a capture with losses is an error, since it would accuse the wrong one.
-pub fn stop_captures(captures: Vec<Capture>) -> Result<Vec<(std::path::PathBuf, capture::Summary)>, LabError> {
+pub fn stop_captures(captures: Vec<Capture>) -> Result<Vec<(PathBuf, capture::Summary)>, LabError> {
     let mut summaries = Vec::new();
     for capture in captures {
         let path = capture.path().to_owned();

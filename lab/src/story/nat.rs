@@ -84,7 +84,7 @@ pub struct Nat {
 }
 
 pub fn prepare(options: &super::Options) -> Result<Nat, LabError> {
-    let topology = Topology::create(ClientStack::Kernel, options.ipv6)?;
+    let topology = Topology::create(ClientStack::Kernel, options.wiring())?;
     topology.router.nft(&ruleset(&topology.addresses))?;
     // The default, but the story depends on it.
     topology.router.sysctl("net.netfilter.nf_conntrack_tcp_be_liberal", "0")?;

@@ -92,7 +92,7 @@ pub struct Sequence {
 }
 
 pub fn prepare(options: &super::Options) -> Result<Sequence, LabError> {
-    Ok(Sequence { topology: Topology::create(ClientStack::Raw, options.ipv6)?, options: *options })
+    Ok(Sequence { topology: Topology::create(ClientStack::Raw, options.wiring())?, options: *options })
 }
 
 impl Story for Sequence {

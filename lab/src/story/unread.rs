@@ -29,7 +29,7 @@ pub struct Unread {
 }
 
 pub fn prepare(options: &super::Options) -> Result<Unread, LabError> {
-    Ok(Unread { topology: Topology::create(ClientStack::Kernel, options.ipv6)?, ipv6: options.ipv6 })
+    Ok(Unread { topology: Topology::create(ClientStack::Kernel, options.wiring())?, ipv6: options.ipv6 })
 }
 
 impl Story for Unread {

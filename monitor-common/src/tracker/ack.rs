@@ -55,10 +55,15 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
         pingpong(c, dir, s, now_ns, notes);
         return;
     }
+    if !known && peer.has(half::SYN) && s.ack.at_or_before(peer.iss) {
+        // The third segment of a handshake that acknowledges something else: answered with a RST.
+        return;
+    }
     if known && s.ack.before(prev) {
         let behind = prev.distance(s.ack) as u32;
         let span = peer_window(peer, me).max(OLD_ACK_SPAN);
-        if behind > span {
+        // How old is a question of windows; and a segment from before this speaker's last one is in the capture twice.
+        if offered.is_some() && behind > span && now_ns >= me.last_ns {
             notes.push(Anomaly::AckTooOld, dir, prev, s.ack);
         } else {
             notes.push(Anomaly::AckOld, dir, prev, s.ack);
@@ -67,10 +72,10 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
         return;
     }
     let advanced = !known || s.ack.after(prev);
-    settle::on_receiver_ack(c, dir, s.ack, advanced, now_ns, notes);
+    settle::on_receiver_ack(c, dir, s.ack, offered.unwrap_or(0), advanced, now_ns, notes);
     if advanced {
         advance(c, dir, s, now_ns);
-    } else if bare && s.wnd == c.half[dir.index()].wnd && sent.after(s.ack) {
+    } else if bare && (s.wnd == c.half[dir.index()].wnd || reports_new(s)) && sent.after(s.ack) {
         let me = &mut c.half[dir.index()];
         me.dup_acks = me.dup_acks.saturating_add(1);
         notes.push(Anomaly::DupAck, dir, s.ack, s.ack);
@@ -79,6 +84,13 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
         window(c, dir, s, bytes, advanced, now_ns, notes);
     }
     pingpong(c, dir, s, now_ns, notes);
+}
+
+/// With SACK a duplicate acknowledgement is one that reports data above it, whatever its window (RFC 6675 section 2): a
+/// receiver that keeps out-of-order data advertises another window with each.
+#[inline(always)]
+fn reports_new(s: &Segment) -> bool {
+    s.sack_count > 0 && s.sack[0][1].after(s.ack)
 }
 
 /// The largest window that bounds how old an acceptable acknowledgement may be.
@@ -113,6 +125,8 @@ fn advance(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
     me.ack_ns = now_ns;
     me.dup_acks = 0;
     me.flags |= half::ACKED;
+    // A DSACK is shifted only as long as nothing moves.
+    c.fault[dir.index()].dsack_shift_hits = 0;
 }
 
 /// The window that the segment offers, against those before it.
@@ -208,7 +222,7 @@ fn pingpong(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes:
     };
     let peer_nxt = peer.snd_nxt;
     let me = &mut c.half[dir.index()];
-    if !(repeats && unacceptable) || probing {
+    if !(repeats && unacceptable) || probing || now_ns < me.last_ns {
         me.flags &= !half::REPEATED_BARE_ACK;
         return;
     }

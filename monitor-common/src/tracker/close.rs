@@ -50,7 +50,7 @@ pub fn on_rst(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> E
     me.flags |= if effect.is_effective() { half::RST } else { half::RST_INEFFECTIVE };
     me.rst_count = me.rst_count.saturating_add(1);
     me.segments = me.segments.wrapping_add(1);
-    me.last_ns = now_ns;
+    me.last_ns = me.last_ns.max(now_ns);
     effect
 }
 
@@ -58,14 +58,14 @@ pub fn on_rst(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> E
 fn effect(c: &Connection, dir: Direction, s: &Segment) -> Effect {
     let me = &c.half[dir.index()];
     let peer = &c.half[dir.other().index()];
-    if !peer.has(half::SEEN) {
-        return Effect::Unverified;
-    }
     // The number that the receiver acknowledged last is the one it expects, also where this view holds that
     // acknowledgement for impossible (an old connection's numbers, a wrong third segment of the handshake).
     let said = peer.prev_ack;
     if said.0 != 0 && s.seq == said && !(peer.has(half::ACKED) && said.before(peer.ack)) {
         return Effect::Exact;
+    }
+    if !peer.has(half::SEEN) {
+        return Effect::Unverified;
     }
     if !me.has(half::SEEN) || !peer.has(half::ACKED) {
         // SYN-SENT: the RST must acknowledge the SYN (RFC 9293 3.10.7.3). A receiver that acknowledged nothing of a

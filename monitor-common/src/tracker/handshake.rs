@@ -7,6 +7,9 @@ use crate::flow::Direction;
 use crate::segment::{Segment, flags, opt};
 use crate::seq::SeqNum;
 
+/// Bytes that may have been missed between a SYN and the first answer seen; further away is another number space.
+const MAX_MISSED: i32 = 1 << 20;
+
 /// Whether this SYN or SYN-ACK starts a new life of the flow. The caller reports the old life and begins the new one
 /// before it tracks the segment.
 #[inline(always)]
@@ -18,7 +21,8 @@ pub fn starts_new_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
         return peer.has(half::NEXT_SYN) && s.ack == c.fault[dir.other().index()].next_iss.add(1);
     }
     if me.has(half::SYN) && me.iss == s.seq {
-        return false;
+        // It reset the old connection that answered in the other end's place, and tries again (RFC 9293 3.5.1).
+        return me.has(half::RST) && !peer.has(half::SEEN);
     }
     match c.phase() {
         Phase::TimeWait | Phase::Reset | Phase::Closing => true,
@@ -38,8 +42,21 @@ pub fn adopt_forgotten_syn(c: &mut Connection, dir: Direction, next_iss: SeqNum)
     peer.snd_nxt = next_iss.add(1);
 }
 
+/// Whether a segment without SYN, from an end that has not answered the other's SYN yet, belongs to a connection of the
+/// same 4-tuple that was never seen here: it acknowledges nothing near that SYN. Typically a challenge ACK.
 #[inline(always)]
-pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes) {
+pub fn is_of_former_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
+    let me = &c.half[dir.index()];
+    let peer = &c.half[dir.other().index()];
+    !me.has(half::SEEN)
+        && peer.has(half::SYN)
+        && s.has(flags::ACK)
+        && (s.ack.at_or_before(peer.iss) || s.ack.distance(peer.snd_nxt) > MAX_MISSED)
+}
+
+/// Takes a SYN or SYN-ACK. False: it moved nothing, its acknowledgement does not count either.
+#[inline(always)]
+pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes) -> bool {
     let phase = c.phase();
     let with_ack = s.has(flags::ACK);
     let me = &c.half[dir.index()];
@@ -47,32 +64,44 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes
     let established = (phase as u8) >= (Phase::Established as u8);
 
     if me.has(half::SYN) && me.iss == s.seq {
-        // A retransmission. Once established it draws a challenge ACK, which is benign.
-        let anomaly = if established { Anomaly::SynInEstablished } else { Anomaly::Rexmit };
+        // A retransmission. Once established it draws a challenge ACK, which is benign. In a simultaneous open it is
+        // established before this end has acknowledged anything.
+        let anomaly = if established && me.has(half::ACKED) { Anomaly::SynInEstablished } else { Anomaly::Rexmit };
         notes.push(anomaly, dir, me.iss, s.seq);
-        return;
+        if matches!(phase, Phase::Reset) {
+            // Refused once, tried again with the same number: an answer would begin a new life.
+            c.fault[dir.index()].next_iss = s.seq;
+            c.half[dir.index()].flags |= half::NEXT_SYN;
+        }
+        return true;
     }
+    // A server with Fast Open may acknowledge the SYN's data or the SYN alone (RFC 7413 section 4.2).
+    let from = peer.iss.add(1);
+    let answers = !peer.has(half::SYN) || s.ack.at_or_after(from) && s.ack.at_or_before(peer.snd_nxt);
     if me.has(half::SEEN) && with_ack {
         if me.has(half::SYN) && !established {
             notes.push(Anomaly::SynackIsnChange, dir, me.iss, s.seq);
+            if answers {
+                // The other end decides which it takes.
+                c.fault[dir.index()].next_iss = s.seq;
+                c.half[dir.index()].flags |= half::NEXT_SYN;
+            }
         }
-        return;
+        return false;
     }
     if me.has(half::SEEN) && !matches!(phase, Phase::SynSent) {
         // The other end still holds the old connection: only its SYN-ACK tells whether this one is new.
         notes.push(Anomaly::SynInEstablished, dir, me.snd_nxt, s.seq);
         c.fault[dir.index()].next_iss = s.seq;
         c.half[dir.index()].flags |= half::NEXT_SYN;
-        return;
+        return false;
     }
-    if with_ack && peer.has(half::SYN) {
-        // A server with Fast Open may acknowledge the SYN's data or the SYN alone (RFC 7413 section 4.2).
-        let from = peer.iss.add(1);
-        if s.ack.before(from) || s.ack.after(peer.snd_nxt) {
-            notes.push(Anomaly::SynackBadAck, dir, from, s.ack);
-        }
+    if with_ack && !answers {
+        notes.push(Anomaly::SynackBadAck, dir, from, s.ack);
+        return false;
     }
     adopt(c, dir, s);
+    true
 }
 
 /// Takes the numbers and options of `dir`'s SYN.

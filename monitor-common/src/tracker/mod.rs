@@ -17,7 +17,7 @@ pub mod sync;
 pub mod timestamps;
 
 use crate::anomaly::Anomaly;
-use crate::flow::Direction;
+use crate::flow::{Direction, FlowKey};
 use crate::segment::{Segment, flags, opt, packet};
 use crate::seq::SeqNum;
 use notes::Notes;
@@ -52,12 +52,11 @@ pub fn reorder_ns(me: &Half) -> u64 {
     if quarter > 3 * MS { quarter } else { 3 * MS }
 }
 
-/// Starts a life of the flow. `incarnation` counts the lives before.
+/// Starts a life of the flow in an entry of zeroes. `incarnation` counts the lives before. Zeroing is the caller's
+/// business: in the kernel it is one helper call, as code it would be a loop over bytes.
 #[inline(always)]
-pub fn begin(c: &mut Connection, segment: &Segment, incarnation: u16, now_ns: u64) {
-    let key = c.key;
-    *c = bytemuck::Zeroable::zeroed();
-    c.key = key;
+pub fn begin(c: &mut Connection, key: &FlowKey, segment: &Segment, incarnation: u16, now_ns: u64) {
+    c.key = *key;
     c.created_ns = now_ns;
     c.incarnation = incarnation;
     if !segment.has(flags::SYN) {
@@ -72,17 +71,20 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         notes.effect = close::on_rst(c, dir, s, now_ns) as u8;
         return;
     }
-    if s.has(flags::SYN) {
-        handshake::on_syn(c, dir, s, notes);
+    let taken = if s.has(flags::SYN) {
+        handshake::on_syn(c, dir, s, notes)
+    } else if handshake::is_of_former_life(c, dir, s) {
+        false
     } else {
         note_idle(c, dir, s, now_ns, notes);
         baseline(c, dir, s);
         sequence::lift(c, dir, s);
         settle::on_judge(c, dir, s, now_ns, notes);
-        timestamps::on_segment(c, dir, s, notes);
+        timestamps::on_segment(c, dir, s, now_ns, notes);
         sequence::on_segment(c, dir, s, now_ns, notes);
-    }
-    if s.has(flags::ACK) {
+        true
+    };
+    if taken && s.has(flags::ACK) {
         ack::on_ack(c, dir, s, now_ns, notes);
         if s.sack_count > 0 {
             sack::on_sack(c, dir, s, now_ns, notes);
@@ -140,8 +142,10 @@ fn remember(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes:
         let step = s.ip_id.wrapping_sub(me.ip_id);
         if me.ip_id != 0 && (1..=1024).contains(&step) {
             me.id_run = me.id_run.saturating_add(1);
-        } else if me.id_run >= 8 && (s.ip_id != 0 || !bare) {
-            notes.push(Anomaly::IpidBreak, dir, SeqNum(me.ip_id as u32), SeqNum(s.ip_id as u32));
+        } else if s.ip_id != 0 || !bare {
+            if me.id_run >= 8 {
+                notes.push(Anomaly::IpidBreak, dir, SeqNum(me.ip_id as u32), SeqNum(s.ip_id as u32));
+            }
             me.id_run = 0;
         }
         if s.ip_id != 0 {
@@ -161,5 +165,5 @@ fn remember(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes:
     me.wnd = s.wnd;
     me.bytes = me.bytes.wrapping_add(s.payload_len as u64);
     me.segments = me.segments.wrapping_add(1);
-    me.last_ns = now_ns;
+    me.last_ns = me.last_ns.max(now_ns);
 }

@@ -47,14 +47,14 @@ pub fn on_sack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, not
         if right.at_or_before(s.ack) {
             continue;
         }
-        if i == 1
-            && rexmit_len > 0
-            && right.distance(left) as u32 == rexmit_len
-            && left.after(rexmit_seq)
-            && s.sack_count > 1
-            && within(s, left, right)
-        {
-            // The block lies inside a later one, so it reports a duplicate: the last retransmission, moved.
+        if i == 1 && s.sack_count > 1 && within(s, left, right) {
+            // The block lies inside a later one, so it reports a duplicate. The retransmission of what the receiver
+            // waits for, reported elsewhere, was moved on its way.
+            let moved = rexmit_seq == s.ack && right.distance(left) as u32 == rexmit_len && left.after(rexmit_seq);
+            if !moved {
+                notes.push(Anomaly::Dsack, dir, s.ack, left);
+                continue;
+            }
             let shift = left.distance(rexmit_seq) as u32;
             if fault.dsack_shift == shift {
                 fault.dsack_shift_hits = fault.dsack_shift_hits.saturating_add(1);

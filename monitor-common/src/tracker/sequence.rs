@@ -17,10 +17,17 @@ const MAX_WINDOW: i32 = 1 << 30;
 #[inline(always)]
 pub fn lift(c: &mut Connection, dir: Direction, s: &Segment) {
     let peer = &c.half[dir.other().index()];
-    let (acked, ack) = (peer.has(half::ACKED), peer.ack);
+    let (acked, ack, said) = (peer.has(half::ACKED), peer.ack, peer.prev_ack);
+    let next_iss = c.fault[dir.index()].next_iss;
     let me = &mut c.half[dir.index()];
     if acked && ack.after(me.snd_nxt) {
         me.snd_nxt = ack;
+    }
+    if me.has(half::NEXT_SYN) && !acked && said == next_iss.add(1) {
+        // Of its two SYN-ACKs the other end took the later one.
+        me.iss = next_iss;
+        me.snd_nxt = said;
+        me.flags &= !half::NEXT_SYN;
     }
     if me.has(half::END_UNCERTAIN) {
         let ahead = s.seq.distance(me.snd_nxt);
@@ -82,12 +89,21 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     // Scale rounding: an edge may be short by one unit of the receiver's shift.
     let slack = if peer_flags & half::WSCALE != 0 { 1u32 << (peer_wscale & 15) } else { 0 };
 
-    if s.has(flags::FIN) && !me.has(half::FIN) && s.seq.at_or_before(nxt) && end.at_or_after(nxt) {
+    if me.has(half::FIN) {
+        if consumes && end.after(me.fin_end) && s.seq.distance(me.fin_end) <= MAX_DATAGRAM {
+            if s.payload_len > 0 {
+                notes.push(Anomaly::DataAfterOwnFin, dir, me.fin_end, end);
+            }
+            return;
+        }
+    } else if s.has(flags::FIN) && end == nxt {
+        // The other end acknowledged it before it was seen here.
         me.flags |= half::FIN;
         me.fin_end = end;
-    } else if me.has(half::FIN) && s.payload_len > 0 && end.after(me.fin_end) && s.seq.at_or_before(me.fin_end) {
-        notes.push(Anomaly::DataAfterOwnFin, dir, me.fin_end, end);
-        return;
+    }
+    if !consumes && ahead >= 0 && fault.regress_ns != 0 {
+        // Back at SND.NXT: the bare ACK below it was overtaken, nothing was disowned.
+        fault.regress_ns = 0;
     }
 
     if !consumes && ahead < 0 {
@@ -95,10 +111,10 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         return;
     }
     if consumes && end.at_or_before(nxt) {
-        retransmission(me, fault, dir, s, una_known, una, now_ns, notes);
+        retransmission(me, fault, dir, s, una_known, una, edge_known, peer_wnd_max, now_ns, notes);
         return;
     }
-    if edge_known && consumes && s.payload_len > 0 {
+    if edge_known && consumes {
         let over = end.distance(edge.add(slack));
         if over > 1 {
             let whole = s.seq.at_or_after(edge.add(slack));
@@ -135,12 +151,17 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         gap(me, fault, dir, s, nxt, now_ns, notes);
     }
     if consumes && me.has(half::HOLE) && end.after(fault.hole.hi) {
-        fault.hole.later = fault.hole.later.saturating_add(1);
+        goes_on(me, fault, now_ns);
     }
     if end.after(nxt) {
         me.snd_nxt = end;
         me.data_ns = now_ns;
         me.nxt_tsval = s.tsval;
+        me.nxt_ip_id = s.ip_id;
+        if s.has(flags::FIN) {
+            me.flags |= half::FIN;
+            me.fin_end = end;
+        }
         if s.payload_len > 0 {
             me.flags |= half::DATA;
             if !me.has(half::RTT_PENDING) {
@@ -178,6 +199,14 @@ fn gap(me: &mut Half, fault: &mut Fault, dir: Direction, s: &Segment, nxt: SeqNu
     }
 }
 
+/// Counts a segment beyond the hole. Those of the first time-out do not count: the sender may not know yet.
+#[inline(always)]
+fn goes_on(me: &Half, fault: &mut Fault, now_ns: u64) {
+    if now_ns > fault.hole.since_ns + super::rto_ns(me) {
+        fault.hole.later = fault.hole.later.saturating_add(1);
+    }
+}
+
 /// Everything in the segment was sent before.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one inlined step of on_segment; the values are read once there")]
@@ -188,13 +217,17 @@ fn retransmission(
     s: &Segment,
     una_known: bool,
     una: SeqNum,
+    edge_known: bool,
+    peer_wnd_max: u32,
     now_ns: u64,
     notes: &mut Notes,
 ) {
     let end = s.end();
     if una_known && end.at_or_before(una) {
         let below = una.distance(end) as u32;
-        if below > OLD_ACK_SPAN.wrapping_add(me.wnd_max) {
+        // Data in flight is bounded by the window that the other end offers, where that is known. A segment from before
+        // this speaker's last one is in the capture twice.
+        if edge_known && below > OLD_ACK_SPAN && below > peer_wnd_max && now_ns >= me.last_ns {
             notes.push(Anomaly::SeqBelowWindow, dir, una, s.seq);
         } else {
             notes.push(Anomaly::RexmitAcked, dir, una, s.seq);
@@ -217,13 +250,13 @@ fn retransmission(
                 me.flags &= !(half::HOLE | half::HOLE_PERSISTENT | half::HOLE_NEVER_RETRANSMITTED);
             }
         } else {
-            hole.later = hole.later.saturating_add(1);
             if s.seq == hole.hi {
                 hole.rexmit_hi = hole.rexmit_hi.saturating_add(1);
                 if hole.rexmit_hi == 3 && una_known && una == hole.lo && hole.rexmit_lo == 0 {
                     notes.push(Anomaly::RexmitAboveHole, dir, hole.lo, hole.hi);
                 }
             }
+            goes_on(me, fault, now_ns);
         }
     }
     if una_known && s.seq == una {
@@ -271,7 +304,11 @@ fn bare_regress(
     let at_edge = edge_known && s.seq == edge_cur;
     let probe_like = una_known && s.seq == una.sub(1);
     let own_fin = me.has(half::FIN) && s.seq == me.fin_end.sub(1);
-    if at_edge || probe_like || own_fin {
+    // Data in a SYN that was not acknowledged with it is sent again (RFC 7413 section 4.2).
+    let own_syn = me.has(half::FAST_OPEN) && s.seq == me.iss.add(1);
+    // Seen before the data was: the capture holds it twice, or out of order.
+    let past = now_ns < me.data_ns;
+    if at_edge || probe_like || own_fin || own_syn || past {
         return;
     }
     let by_timestamp = me.has(half::TIMESTAMPS)
@@ -281,7 +318,8 @@ fn bare_regress(
         && now_ns > fault.regress_ns + super::reorder_ns(me)
         && now_ns < fault.regress_ns + 2 * SECOND
         && me.id_run > 0
-        && s.ip_id.wrapping_sub(me.ip_id) < 1024
+        && me.nxt_ip_id != 0
+        && (1..=1024).contains(&s.ip_id.wrapping_sub(me.nxt_ip_id))
         && !me.has(half::TIMESTAMPS);
     if !by_timestamp && !repeated {
         if fault.regress_ns == 0 || now_ns > fault.regress_ns + 2 * SECOND {

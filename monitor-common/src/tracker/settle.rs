@@ -83,8 +83,13 @@ fn judge(
         return;
     }
     let age = now_ns.saturating_sub(open.time_ns);
-    let at_nxt = s.seq == nxt && !is_probe && age > reorder_ns(me);
-    let stalled = age >= stall_ns(me) && me.segments.wrapping_sub(open.judge_segments) >= 3;
+    // Only a bare ACK tells SND.NXT (RFC 9293 section 3.4). Data at `nxt` may be the retransmission of what was missed
+    // here, and a retransmission from below it means only that the other end's ACK may be lost.
+    let bare = s.seq_len() == 0;
+    let at_nxt = bare && s.seq == nxt && !is_probe && age > reorder_ns(me);
+    // A FIN fixes the end of the stream, so all that is sent after it tells, too.
+    let ended = me.has(half::FIN) && claimed.after(me.fin_end);
+    let stalled = age >= stall_ns(me) && me.segments.wrapping_sub(open.judge_segments) >= 3 && (is_probe || ended);
     if !at_nxt && !stalled {
         return;
     }
@@ -119,6 +124,7 @@ pub fn on_receiver_ack(
     c: &mut Connection,
     receiver: Direction,
     ack: SeqNum,
+    offered: u32,
     advanced: bool,
     now_ns: u64,
     notes: &mut Notes,
@@ -131,7 +137,8 @@ pub fn on_receiver_ack(
     if open.generation == judge.settled[candidate::BEYOND_WINDOW] {
         return;
     }
-    if ack.at_or_after(open.actual) {
+    // It has the data, or has offered room for it in an update that was missed here.
+    if ack.add(offered).at_or_after(open.actual) {
         judge.settled[candidate::BEYOND_WINDOW] = open.generation;
     } else if !advanced && now_ns > open.time_ns + wait {
         judge.settled[candidate::BEYOND_WINDOW] = open.generation;

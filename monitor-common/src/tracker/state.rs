@@ -43,7 +43,7 @@ pub mod half {
     /// A RST or data of this speaker arrived untranslated at an ingress hook although its packets reach this
     /// tuple only through address translation of this host.
     pub const UNTRANSLATED: u32 = 1 << 17;
-    /// The SYN of a possible new incarnation is in `fault.next_iss`.
+    /// The number of a SYN of a possible new incarnation, or of another SYN-ACK, is in `fault.next_iss`.
     pub const NEXT_SYN: u32 = 1 << 18;
     pub const FAST_OPEN: u32 = 1 << 19;
     /// RTT sample in flight (`rtt_seq`, `rtt_start_ns`).
@@ -93,7 +93,7 @@ impl Hook {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Half {
-    /// Time of the last segment.
+    /// Time of the last segment; never goes back, so that what a merged capture holds twice is known to be past.
     pub last_ns: u64,
     /// When `snd_nxt` last advanced.
     pub data_ns: u64,
@@ -132,6 +132,8 @@ pub struct Half {
     pub first_wnd: u16,
     pub mss: u16,
     pub ip_id: u16,
+    /// IPv4 ID of the segment that last advanced `snd_nxt`.
+    pub nxt_ip_id: u16,
     /// Duplicate acknowledgements since `ack` last advanced.
     pub dup_acks: u16,
     pub wscale: u8,
@@ -143,7 +145,7 @@ pub struct Half {
     /// [`Hook`] that observes this speaker; 0 before its first segment.
     pub fed_by: u8,
     pub rst_count: u8,
-    pub pad: [u8; 10],
+    pub pad: [u8; 8],
 }
 
 /// A candidate anomaly about what the other end sent; the other end's next segments settle it.

@@ -13,8 +13,10 @@ const TS_HARD: i32 = 1000;
 const TS_HARD_RUN: i32 = 60_000;
 
 #[inline(always)]
-pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes) {
+pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     let negotiated = c.half[0].has(half::TIMESTAMPS) && c.half[1].has(half::TIMESTAMPS);
+    let peer = &c.half[dir.other().index()];
+    let (una_known, una, progress_ns) = (peer.has(half::ACKED), peer.ack, peer.ack_ns);
     let me = &mut c.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
     if !s.has_option(opt::TIMESTAMPS) {
@@ -38,7 +40,12 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut N
     }
     fault.ts_regress_run = fault.ts_regress_run.saturating_add(1);
     let new_data = s.end().after(me.snd_nxt) && s.seq.at_or_before(me.snd_nxt);
-    if step < -TS_HARD && new_data || step < -TS_HARD_RUN && fault.ts_regress_run >= 3 {
+    // Confirmed by the receiver: it has acknowledged nothing for a time-out although data is in flight.
+    let rto = super::rto_ns(me);
+    let sample_is_young = me.has(half::RTT_PENDING) && now_ns <= me.rtt_start_ns + rto;
+    let rejected = una_known && me.snd_nxt.after(una) && now_ns > progress_ns + rto && !sample_is_young;
+    let old = step < -TS_HARD && new_data || step < -TS_HARD_RUN && fault.ts_regress_run >= 3;
+    if old && rejected && fault.ts_regress_run >= 2 {
         fault.ts_regress_hits = fault.ts_regress_hits.saturating_add(1);
         notes.push(Anomaly::TsRegressNew, dir, SeqNum(me.ts_hi), SeqNum(s.tsval));
     } else {

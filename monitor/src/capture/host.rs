@@ -1,7 +1,7 @@
 //! The kernel programs' work on the host: the same engine over a hash map. Used for capture files and for the test
 //! that compares both.
 
-use monitor_common::engine::{self, Admission};
+use monitor_common::engine::{self, Admission, Former};
 use monitor_common::event::{Event, FullEvent, tag, why};
 use monitor_common::evidence::{Evidence, Record, Recorder};
 use monitor_common::flow::FlowKey;
@@ -61,8 +61,7 @@ impl Engine {
         let slot = self.slots.entry(packet.key).or_insert_with(|| {
             *opened += 1;
             let mut slot = Box::<Slot>::default();
-            slot.connection.key = packet.key;
-            tracker::begin(&mut slot.connection, segment, 0, now_ns);
+            tracker::begin(&mut slot.connection, &packet.key, segment, 0, now_ns);
             slot
         });
         if engine::admit(&mut slot.connection, dir, hook as u8, segment) != Admission::Track {
@@ -70,7 +69,9 @@ impl Engine {
         }
         let ended = engine::starts_new_life(&slot.connection, dir, segment).then(|| {
             let former = slot.clone();
-            engine::restart(&mut slot.connection, dir, segment, now_ns);
+            let carried = Former::of(&slot.connection, dir);
+            slot.connection = Connection::default();
+            engine::restart(&mut slot.connection, &carried, dir, segment, now_ns);
             slot.evidence = None;
             self.opened += 1;
             former
@@ -81,7 +82,7 @@ impl Engine {
             let created_ns = slot.connection.created_ns;
             let evidence = slot.evidence.get_or_insert_with(|| {
                 let mut e = Box::<Evidence>::default();
-                e.begin(created_ns);
+                e.created_ns = created_ns;
                 e
             });
             evidence.enter(dir, notes, now_ns);

@@ -15,6 +15,7 @@ use aya::Ebpf;
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::FdLink;
 use aya::programs::{BtfTracePoint, XdpMode};
+use aya_log::EbpfLogger;
 use monitor_common::abi::{Scratch, interface};
 use monitor_common::event::{Event, FullEvent, KernelEvent, tag};
 use monitor_common::evidence::Evidence;
@@ -89,6 +90,7 @@ pub struct Live {
     names: Names,
     pipeline: Pipeline,
     sweep: Sweep,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
     _hooked: Vec<Hooked>,
     pinned: Option<Pins>,
 }
@@ -131,6 +133,9 @@ impl Live {
         let sizes = Sizes { connections: options.max_connections, ring_bytes: options.ring_bytes };
         check_memory(&sizes)?;
         let mut ebpf = loader::load(sizes, Clock::Kernel, btf.as_ref(), seed()?).map_err(classify)?;
+        // What the programs say of themselves goes where the agent's own log goes.
+        let logger =
+            EbpfLogger::init(&mut ebpf).inspect_err(|e| tracing::warn!("the programs' own log is not read: {e}")).ok();
         let (frames, ingress_program) = loader::load_ingress(&mut ebpf).map_err(classify)?;
         if frames == loader::Frames::Linear {
             notes
@@ -149,13 +154,18 @@ impl Live {
         mark_monitored(&mut ebpf, &wanted)?;
 
         let mut pins = Pins(Vec::new());
+        if let Some(folder) = &options.pin {
+            wanted.iter().for_each(|i| super::pins::release(folder, &i.name));
+        }
+        // Ingress everywhere before egress anywhere: a forwarded packet seen at egress first looks translated.
+        let mut ingress = Vec::new();
+        for i in &wanted {
+            ingress.push(attach_ingress(&mut ebpf, i, ingress_program, options.ingress)?);
+        }
         let mut hooked = Vec::new();
         let mut attached = Vec::new();
-        for i in &wanted {
-            if let Some(folder) = &options.pin {
-                super::pins::release(folder, &i.name);
-            }
-            let (h, a) = attach_to(&mut ebpf, i, ingress_program, options, &mut pins)?;
+        for (i, ingress) in wanted.iter().zip(ingress) {
+            let (h, a) = attach_egress(&mut ebpf, i, ingress, options, &mut pins)?;
             hooked.push(h);
             attached.push(a);
         }
@@ -193,6 +203,7 @@ impl Live {
             names,
             pipeline: Pipeline::new(settings, 1, None),
             sweep,
+            logger,
             _hooked: hooked,
             pinned: options.pin.is_some().then_some(pins),
         })
@@ -223,6 +234,9 @@ impl Live {
             }
             self.sweep_some();
             self.flush(sink);
+            if let Some(logger) = &mut self.logger {
+                logger.flush();
+            }
         }
         while self.drain(BATCH) == BATCH {}
         let offset = clock_offset();
@@ -359,61 +373,68 @@ fn choose(options: &LiveOptions) -> Result<Vec<Interface>, AttachError> {
     Ok(out)
 }
 
-/// Attaches both hooks to one interface.
-fn attach_to(
+/// An ingress attachment, and why it is not the first choice.
+struct Ingress {
+    link: FdLink,
+    mode: XdpMode,
+    note: Option<String>,
+}
+
+fn attach_ingress(
     ebpf: &mut Ebpf,
     i: &Interface,
     program: &'static str,
-    options: &LiveOptions,
-    pins: &mut Pins,
-) -> Result<(Hooked, Attached), AttachError> {
-    let mut note = None;
-    let modes: &[XdpMode] = match options.ingress {
+    wanted: IngressMode,
+) -> Result<Ingress, AttachError> {
+    let modes: &[XdpMode] = match wanted {
         // The loopback's driver has no XDP; asking it first would only make noise.
         IngressMode::Auto if i.loopback => &[XdpMode::Skb],
         IngressMode::Auto => &[XdpMode::Driver, XdpMode::Skb],
         IngressMode::Native => &[XdpMode::Driver],
         IngressMode::Generic => &[XdpMode::Skb],
     };
-    let mut link = None;
-    let mut last = None;
+    let mut refused = None;
     for mode in modes {
         match loader::attach_ingress(ebpf, program, &i.name, i.index, *mode) {
-            Ok(l) => {
-                link = Some((l, *mode));
-                break;
-            }
+            Ok(link) => return Ok(Ingress { link, mode: *mode, note: refused.map(|e: LoadError| e.to_string()) }),
             Err(e) => {
                 if let Some(owner) = foreign(i, &e) {
                     return Err(classify(LoadError::Foreign { interface: i.name.clone(), owner }));
                 }
-                note = Some(format!("{e}"));
-                last = Some(e);
+                refused = Some(e);
             }
         }
     }
-    let Some((ingress, mode)) = link else {
-        return Err(match last {
-            Some(e) => classify(e),
-            None => AttachError::Failed(format!("no way to attach to {}", i.name)),
-        });
-    };
-    if i.loopback {
-        // What loops back passes egress and ingress of the same device: one hook sees all of it.
-        note = Some("loopback: ingress sees both directions, so egress is not attached".into());
-    }
+    Err(match refused {
+        Some(e) => classify(e),
+        None => AttachError::Failed(format!("no way to attach to {}", i.name)),
+    })
+}
+
+fn attach_egress(
+    ebpf: &mut Ebpf,
+    i: &Interface,
+    ingress: Ingress,
+    options: &LiveOptions,
+    pins: &mut Pins,
+) -> Result<(Hooked, Attached), AttachError> {
+    // What loops back passes egress and ingress of the same device: one hook sees all of it.
     let egress = if i.loopback { None } else { Some(loader::attach_egress(ebpf, &i.name).map_err(classify)?) };
     let attached = Attached {
         name: i.name.clone(),
         ifindex: i.index,
-        ingress: if mode == XdpMode::Driver { "xdp_native" } else { "xdp_generic" }.into(),
+        ingress: if ingress.mode == XdpMode::Driver { "xdp_native" } else { "xdp_generic" }.into(),
         egress: egress.as_ref().map_or("none", Egress::name).into(),
-        note: if mode == XdpMode::Driver { None } else { note },
+        note: if i.loopback {
+            Some("loopback: ingress sees both directions, so egress is not attached".into())
+        } else {
+            ingress.note
+        },
     };
     let (ingress, egress) = match &options.pin {
-        None => (Some(ingress), egress),
+        None => (Some(ingress.link), egress),
         Some(folder) => {
-            super::pins::keep(folder, &i.name, ingress, egress, &mut pins.0).map_err(AttachError::Failed)?
+            super::pins::keep(folder, &i.name, ingress.link, egress, &mut pins.0).map_err(AttachError::Failed)?
         }
     };
     Ok((Hooked { _ingress: ingress, _egress: egress }, attached))

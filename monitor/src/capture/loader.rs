@@ -70,7 +70,12 @@ impl LoadError {
             LoadError::Program { source, .. } | LoadError::Attach { source, .. } => source,
             _ => return false,
         };
-        matches!(errno(source), Some(libc::EPERM | libc::EACCES))
+        match errno(source) {
+            Some(libc::EPERM) => true,
+            // From loading a program it is the verifier's word about an access of the program.
+            Some(libc::EACCES) => !matches!(self, LoadError::Program { .. }),
+            _ => false,
+        }
     }
 }
 
@@ -116,8 +121,10 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, seed: u64) -> Result<
     let test_clock = u32::from(clock == Clock::Test);
     let offsets = btf.map_or(Offsets::UNKNOWN, Btf::offsets);
     let mut loader = EbpfLoader::new();
+    // With debug logging a refusal comes with every instruction that led to it.
+    let verbose = tracing::enabled!(tracing::Level::DEBUG);
     loader
-        .verifier_log_level(VerifierLogLevel::STATS)
+        .verifier_log_level(if verbose { VerifierLogLevel::VERBOSE } else { VerifierLogLevel::empty() } | VerifierLogLevel::STATS)
         .override_global("SET_COUNT", &sets, true)
         .override_global("HASH_SEED", &seed, true)
         .override_global("TEST_CLOCK", &test_clock, true)

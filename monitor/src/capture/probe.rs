@@ -1,10 +1,11 @@
 //! What this kernel and these privileges allow, found out without changing anything: files are read, and programs
 //! and maps of the smallest kind are made and closed at once.
 
+use super::interfaces;
 use crate::privileges;
 use aya::maps::MapType;
 use aya::programs::ProgramType;
-use aya::sys::{BpfHelper, is_helper_supported, is_map_supported, is_program_supported};
+use aya::sys::{is_map_supported, is_program_supported};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -32,8 +33,6 @@ pub struct Probe {
     pub xdp: Support,
     pub tc: Support,
     pub ring_buffer: Support,
-    /// Helper `bpf_loop`, 5.17.
-    pub bpf_loop: Support,
     /// Soft limit of locked memory; `None` is unlimited. It matters before 5.11 only.
     pub memlock_bytes: Option<u64>,
     pub interfaces: Vec<Interface>,
@@ -65,21 +64,25 @@ pub enum Support {
     Unknown(String),
 }
 
-/// An interface of this network namespace.
+/// An interface of this network namespace, with what sysfs adds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Interface {
     pub name: String,
     pub ifindex: u32,
-    /// Kernel driver of a physical device, or the kind of a virtual one where its name tells.
-    pub driver: Option<String>,
-    pub mtu: u32,
     pub up: bool,
-    /// Ethernet or loopback: what `--all` takes.
-    pub suitable: bool,
+    pub loopback: bool,
+    pub ethernet: bool,
+    /// Part of a bridge, bond or team.
+    pub enslaved: bool,
+    /// Id of an XDP program that is attached already.
+    pub xdp_program: Option<u32>,
+    /// Kernel driver of a physical device.
+    pub driver: Option<String>,
+    pub mtu: Option<u32>,
 }
 
 /// Tracepoints that carry the local kernel's own reasons.
-pub const TRACEPOINTS: [&str; 4] = ["tcp_send_reset", "tcp_receive_reset", "inet_sk_error_report", "kfree_skb"];
+pub const TRACEPOINTS: [&str; 3] = ["tcp_send_reset", "tcp_receive_reset", "inet_sk_error_report"];
 
 /// Finds everything out; takes some milliseconds.
 pub fn probe() -> Probe {
@@ -104,7 +107,6 @@ pub fn probe() -> Probe {
         xdp: support(is_program_supported(ProgramType::Xdp)),
         tc: support(is_program_supported(ProgramType::SchedClassifier)),
         ring_buffer: support(is_map_supported(MapType::RingBuf)),
-        bpf_loop: support(is_helper_supported(ProgramType::Xdp, BpfHelper::BPF_FUNC_loop)),
         memlock_bytes: memlock(),
         interfaces: interfaces(),
     }
@@ -184,32 +186,27 @@ fn strings(data: &[u8]) -> Option<&[u8]> {
 }
 
 fn interfaces() -> Vec<Interface> {
-    let mut out: Vec<_> = fs::read_dir("/sys/class/net")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| interface(&entry.path(), entry.file_name().into_string().ok()?))
-        .collect();
-    out.sort_by_key(|i| i.ifindex);
-    out
+    // Without netlink there is nothing to say about interfaces; everything else still holds.
+    interfaces::list().unwrap_or_default().into_iter().map(interface).collect()
 }
 
-fn interface(path: &Path, name: String) -> Option<Interface> {
-    const ARPHRD_ETHER: u32 = 1;
-    const ARPHRD_LOOPBACK: u32 = 772;
-    const IFF_UP: u32 = 1;
-    let file = |f: &str| fs::read_to_string(path.join(f)).ok().map(|s| s.trim().to_owned());
-    let link = fs::read_link(path.join("device/driver")).ok();
-    let flags = u32::from_str_radix(file("flags")?.trim_start_matches("0x"), 16).ok()?;
-    let kind: u32 = file("type")?.parse().ok()?;
-    Some(Interface {
-        name,
-        ifindex: file("ifindex")?.parse().ok()?,
-        driver: link.and_then(|l| Some(l.file_name()?.to_str()?.to_owned())),
-        mtu: file("mtu")?.parse().ok()?,
-        up: flags & IFF_UP != 0,
-        suitable: matches!(kind, ARPHRD_ETHER | ARPHRD_LOOPBACK),
-    })
+fn interface(i: interfaces::Interface) -> Interface {
+    let folder = Path::new("/sys/class/net").join(&i.name);
+    let file = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u32>().ok();
+    // sysfs may be another namespace's, with other interfaces of the same name.
+    let ours = file("ifindex") == Some(i.index);
+    let driver = || Some(fs::read_link(folder.join("device/driver")).ok()?.file_name()?.to_str()?.to_owned());
+    Interface {
+        driver: ours.then(driver).flatten(),
+        mtu: ours.then(|| file("mtu")).flatten(),
+        name: i.name,
+        ifindex: i.index,
+        up: i.up,
+        loopback: i.loopback,
+        ethernet: i.ethernet,
+        enslaved: i.enslaved,
+        xdp_program: i.xdp_program,
+    }
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ pub struct Progress {
 /// Why a file could not be read to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    #[error("{path}: {source}")]
+    #[error("cannot read {path} to its end")]
     Capture { path: String, source: capture_file::Error },
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),

@@ -1,14 +1,21 @@
 //! The command line as a whole. Each verb's arguments are in its own file.
 
 use super::{analyze, completions, conns, explain, resets, run, status};
+use crate::capture::object;
 use crate::config::defaults;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::sync::LazyLock;
+
+/// The object's hash tells whether two agents run the same kernel programs.
+static LONG_VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (eBPF object {})", env!("CARGO_PKG_VERSION"), object::short_hash()));
 
 #[derive(Debug, Parser)]
 #[command(
     name = "whyrst",
     version,
+    long_version = LONG_VERSION.as_str(),
     about = "Tells why a TCP connection was reset",
     long_about = "Tells why a TCP connection was reset.\n\n\
         An agent (`whyrst run`) watches every TCP segment of an interface inside the kernel, follows the sequence and \

@@ -2,6 +2,7 @@
 
 use super::Output;
 use super::output::Out;
+use crate::capture::loader::Sizes;
 use crate::capture::probe::{Interface, Probe, Support, probe};
 use crate::config::defaults;
 use crate::error::{Exit, Failure};
@@ -9,9 +10,6 @@ use crate::expose::text::look::Tone;
 use crate::expose::text::wrap::wrap;
 use crate::expose::text::{Look, human};
 use crate::finding::VERSION;
-use monitor_common::abi::{TableSet, WAYS};
-use monitor_common::evidence::Recorder;
-use monitor_common::tracker::state::Connection;
 use serde::Serialize;
 
 /// What is known and what it means. The object of `doctor --output json`.
@@ -53,6 +51,8 @@ pub enum State {
 #[derive(Debug, Serialize)]
 pub struct Plan {
     pub name: String,
+    /// `--all` takes it.
+    pub all: bool,
     pub ingress: String,
     pub egress: String,
     pub note: String,
@@ -77,7 +77,6 @@ pub fn report(p: &Probe) -> Report {
         ring_buffer(p),
         btf(p),
         jit(p),
-        bpf_loop(p),
         frags(p),
         egress(p),
         tracepoints(p),
@@ -93,14 +92,13 @@ pub fn report(p: &Probe) -> Report {
         kernel: p.kernel.clone(),
         checks,
         interfaces: p.interfaces.iter().map(|i| plan(i, p)).collect(),
-        memory_bytes: memory_bytes(defaults::MAX_CONNECTIONS, defaults::RING_BYTES),
+        memory_bytes: memory_bytes(),
     }
 }
 
-/// Table and ring buffer; evidence of troubled connections comes on top.
-pub fn memory_bytes(max_connections: u32, ring_bytes: u32) -> u64 {
-    let entry = size_of::<Connection>() + size_of::<Recorder>() + size_of::<TableSet>() / WAYS;
-    u64::from(max_connections) * entry as u64 + u64::from(ring_bytes)
+/// Of the tables and the ring buffer with the default settings.
+fn memory_bytes() -> u64 {
+    Sizes { connections: defaults::MAX_CONNECTIONS, ring_bytes: defaults::RING_BYTES }.bytes()
 }
 
 fn check(name: &'static str, state: State, found: impl Into<String>, means: impl Into<String>) -> Check {
@@ -206,19 +204,6 @@ fn jit(p: &Probe) -> Check {
     }
 }
 
-fn bpf_loop(p: &Probe) -> Check {
-    match &p.bpf_loop {
-        Support::Yes => check("bpf_loop", State::Ok, "supported", ""),
-        Support::No => check(
-            "bpf_loop",
-            State::Limited,
-            "not supported",
-            "Kernels from 5.17 have it; bounded loops are used instead.",
-        ),
-        Support::Unknown(_) => check("bpf_loop", State::Unknown, "could not be tried", ""),
-    }
-}
-
 fn frags(p: &Probe) -> Check {
     if p.btf.bytes.is_none() {
         return check("XDP, large packets", State::Unknown, "not known without BTF", "");
@@ -305,7 +290,7 @@ fn lockdown(p: &Probe) -> Check {
 }
 
 fn memlock(p: &Probe) -> Check {
-    let needed = memory_bytes(defaults::MAX_CONNECTIONS, defaults::RING_BYTES);
+    let needed = memory_bytes();
     let accounted = p.kernel_version.is_some_and(|v| v < (5, 11));
     match p.memlock_bytes {
         _ if !accounted => check("locked memory", State::Ok, "not limited for BPF", ""),
@@ -316,7 +301,7 @@ fn memlock(p: &Probe) -> Check {
             State::Limited,
             human::bytes(n),
             format!(
-                "Before 5.11 tables count against it, and {} are needed: the agent raises it where it may (CAP_SYS_RESOURCE); else LimitMEMLOCK=infinity.",
+                "Before 5.11 tables count against it, and {} are needed: ulimit -l unlimited, or LimitMEMLOCK=infinity in a unit.",
                 human::bytes(needed)
             ),
         ),
@@ -337,19 +322,32 @@ fn statistics(p: &Probe) -> Check {
 }
 
 fn plan(i: &Interface, p: &Probe) -> Plan {
-    if !i.suitable {
-        let note = "not Ethernet: its packets carry another link header, so --all leaves it out";
-        return Plan { name: i.name.clone(), ingress: "none".into(), egress: "none".into(), note: note.into() };
-    }
-    let driver = i.driver.as_ref().map(|d| format!("driver {d}")).unwrap_or_else(|| "a virtual device".into());
-    let state = if i.up { "up" } else { "down" };
-    // Drivers without native XDP refuse it, which is when generic XDP is tried.
-    let native_first = i.name != "lo" && (p.btf.xdp_frags || i.mtu <= 3_500);
+    let ingress = match i.xdp_program {
+        _ if !i.ethernet => "none".into(),
+        Some(id) => format!("refused: XDP program {id} is attached already, and is never replaced"),
+        // Its driver has no XDP.
+        None if i.loopback => "generic XDP".into(),
+        None => "native XDP, else generic XDP".into(),
+    };
+    let egress = match (i.ethernet, i.loopback, p.btf.tcx) {
+        (false, ..) | (_, true, _) => "none",
+        (.., true) => "tcx",
+        (.., false) => "clsact",
+    };
+    let remarks = [
+        (!i.ethernet).then(|| "its frames have no Ethernet header".to_owned()),
+        i.loopback.then(|| "ingress sees both directions".to_owned()),
+        i.enslaved.then(|| "part of a bridge or bond, whose own interface sees its packets, too".to_owned()),
+        i.driver.as_ref().map(|d| format!("driver {d}")),
+        i.mtu.map(|mtu| format!("MTU {mtu}")),
+        (!i.up).then(|| "down".to_owned()),
+    ];
     Plan {
         name: i.name.clone(),
-        ingress: if native_first { "native XDP, else generic XDP" } else { "generic XDP" }.into(),
-        egress: if p.btf.tcx { "tcx" } else { "clsact" }.into(),
-        note: format!("{driver}, MTU {}, {state}", i.mtu),
+        all: i.up && i.ethernet && !i.enslaved && !i.loopback,
+        ingress,
+        egress: egress.into(),
+        note: remarks.into_iter().flatten().collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -383,16 +381,18 @@ fn text(r: &Report, look: &Look) -> String {
     ));
     let name_width = r.interfaces.iter().map(|i| i.name.len()).max().unwrap_or(0);
     for i in &r.interfaces {
-        let how = if i.ingress == "none" {
-            i.note.clone()
-        } else {
-            format!("ingress {}; egress {}; {}", i.ingress, i.egress, i.note)
+        let how = match (i.ingress.as_str(), i.egress.as_str()) {
+            ("none", _) => "cannot be watched".to_owned(),
+            (ingress, "none") => format!("ingress {ingress}"),
+            (ingress, egress) => format!("ingress {ingress}; egress {egress}"),
         };
+        let all = if i.all { "" } else { "; not taken by --all" };
+        let note = if i.note.is_empty() { String::new() } else { format!(" ({})", i.note) };
         let first = format!("{INDENT}{:<name_width$}  ", i.name);
-        out.push_str(&wrap(&how, look.width, &first, &" ".repeat(first.len())));
+        out.push_str(&wrap(&format!("{how}{note}{all}"), look.width, &first, &" ".repeat(first.len())));
     }
     let memory = format!(
-        "Kernel memory with the default settings ({} connections, {} of ring buffer): {}, and some for the evidence of troubled connections.",
+        "Kernel memory with the default settings ({} connections, {} of ring buffer): {}.",
         human::count(defaults::MAX_CONNECTIONS.into()),
         human::bytes(defaults::RING_BYTES.into()),
         human::bytes(r.memory_bytes)

@@ -65,7 +65,7 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     pub ingress: Option<Ingress>,
 
-    /// Connections tracked at once; about 1.4 kB of kernel memory each [default: 65536]
+    /// Connections tracked at once; about 2.4 kB of kernel memory each [default: 65536]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<u32>,
 
@@ -129,7 +129,7 @@ pub fn run(args: RunArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let (listener, file) = socket.split();
-    let result = runtime.block_on(serve_until_stopped(live, config.history, http, listener));
+    let result = runtime.block_on(serve_until_stopped(live, &config, http, listener));
     // First the file: whoever connects now should hear that nobody is there.
     drop(file);
     runtime.shutdown_background();
@@ -185,13 +185,13 @@ fn drop_privileges(status: &Status) {
 
 async fn serve_until_stopped(
     mut live: Live,
-    history: usize,
+    config: &Config,
     http: Option<TcpListener>,
     socket: UnixListener,
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let source = live.source();
-    let store = Arc::new(Store::new(history));
+    let store = Arc::new(Store::new(config.history));
     let view = View::new(source.clone(), store.clone());
     let (stop, stopped) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -211,16 +211,23 @@ async fn serve_until_stopped(
     servers.join_all().await;
     let summary = summary(&*source, &store, started);
     drop(live);
-    eprintln!("whyrst: {summary}");
+    match config.log_format {
+        // Not as a message of some level: who ends the agent wants to read it.
+        Format::Text => eprintln!("whyrst: {summary}"),
+        Format::Json => info!("{summary}"),
+    }
     Ok(result?)
 }
 
 fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    // A terminal that is closed ends the agent as cleanly as Ctrl-C.
+    let mut hang_up = signal(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
         }
     })
 }

@@ -4,7 +4,7 @@
 //! The tracker's state machine runs while segments flow; here its state at the end is weighed. A false
 //! desynchronisation is worse than a missed one, so every doubt is resolved towards "in sync".
 
-use super::shape::{Mechanism, ResetView};
+use super::shape::ResetView;
 use crate::history::{End, History, Seen};
 use monitor_common::Anomaly;
 use monitor_common::flow::Direction;
@@ -249,11 +249,6 @@ pub fn further_classes(history: &History, desync: &DesyncView) -> u8 {
     classes.sort_unstable();
     classes.dedup();
     classes.len().saturating_sub(1) as u8
-}
-
-/// Whether `reset` is its sender's own decision.
-pub fn gave_up(reset: &ResetView) -> bool {
-    matches!(reset.mechanism, Mechanism::ActiveAbort | Mechanism::ForeignAbort)
 }
 
 /// Bytes that `speaker` has in flight.

@@ -343,16 +343,19 @@ impl Dialogue {
             self.begun = true;
             self.connection = Connection::zeroed();
             self.connection.key = self.key;
-            tracker::begin(&mut self.connection, s, 0, self.now_ns);
-            self.evidence.begin(self.connection.created_ns);
+            let key = self.connection.key;
+            tracker::begin(&mut self.connection, &key, s, 0, self.now_ns);
+            self.evidence.created_ns = self.connection.created_ns;
             self.recorder = Recorder::zeroed();
         }
         if engine::admit(&mut self.connection, dir, hook as u8, s) != Admission::Track {
             return;
         }
         if engine::starts_new_life(&self.connection, dir, s) {
-            engine::restart(&mut self.connection, dir, s, self.now_ns);
-            self.evidence.begin(self.connection.created_ns);
+            let former = engine::Former::of(&self.connection, dir);
+            self.connection = Connection::default();
+            engine::restart(&mut self.connection, &former, dir, s, self.now_ns);
+            self.evidence = Evidence { created_ns: self.connection.created_ns, ..Evidence::default() };
         }
         let number = self.connection.half[dir.index()].segments;
         let mut notes = Notes::default();

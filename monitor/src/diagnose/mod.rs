@@ -111,6 +111,8 @@ pub struct Judgement {
     pub contradictions: u8,
     /// Upper bound of the certainty about who.
     pub culprit_cap: Option<u8>,
+    /// Worth naming when another cause wins.
+    pub listed: bool,
     pub summary: String,
     pub advice: String,
     /// The fact that would decide for this cause; shown when another one wins.
@@ -131,6 +133,7 @@ impl Judgement {
             further_classes: 0,
             contradictions: 0,
             culprit_cap: None,
+            listed: true,
             summary: String::new(),
             advice: String::new(),
             decisive: String::new(),
@@ -254,6 +257,7 @@ fn forged(view: &View) -> Option<Considered> {
 fn considered(judged: Vec<(&'static str, Judgement, u8)>) -> Vec<Considered> {
     let mut out: Vec<Considered> = judged
         .into_iter()
+        .filter(|(_, j, _)| j.listed)
         .map(|(name, j, score)| Considered { cause: name.into(), confidence: score, why_not: j.decisive })
         .collect();
     out.sort_by_key(|c| std::cmp::Reverse(c.confidence));

@@ -69,12 +69,11 @@ fn unready(status: &Status) -> Option<String> {
     let reasons: Vec<_> = status
         .interfaces
         .iter()
-        .flat_map(|i| {
-            let hooks = [("ingress", &i.ingress), ("egress", &i.egress)];
-            hooks.into_iter().filter(|(_, how)| *how == "none").map(move |(hook, _)| match &i.note {
-                Some(note) => format!("{}: not attached at {hook}: {note}", i.name),
-                None => format!("{}: not attached at {hook}", i.name),
-            })
+        // On loopback one hook sees both directions, so one is enough.
+        .filter(|i| i.ingress == "none" && i.egress == "none")
+        .map(|i| match &i.note {
+            Some(note) => format!("{}: not attached: {note}", i.name),
+            None => format!("{}: not attached", i.name),
         })
         .collect();
     (!reasons.is_empty()).then(|| reasons.join("\n"))
@@ -114,11 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn readiness_names_the_interface_and_the_hook_that_is_missing() {
+    fn readiness_names_the_interface_that_is_not_attached_and_why() {
         assert_eq!(unready(&attached("xdp_native", "tcx", None)), None);
+        assert_eq!(unready(&attached("xdp_generic", "none", Some("loopback"))), None);
         assert_eq!(unready(&Status::default()).unwrap(), "not attached to any interface");
-        let reason = unready(&attached("xdp_generic", "none", Some("no clsact"))).unwrap();
-        assert_eq!(reason, "eth0: not attached at egress: no clsact");
+        let reason = unready(&attached("none", "none", Some("it was deleted"))).unwrap();
+        assert_eq!(reason, "eth0: not attached: it was deleted");
     }
 
     #[test]

@@ -33,7 +33,8 @@ mod rank {
     pub const HARD: u8 = 1;
     pub const KERNEL: u8 = 2;
     pub const TRIGGER: u8 = 3;
-    pub const SOFT: u8 = 4;
+    pub const CONTEXT: u8 = 4;
+    pub const SOFT: u8 = 5;
 }
 
 /// At most [`LINES`] lines, oldest first; always the first hard anomaly, what fixed the kind, the last progress and
@@ -86,6 +87,7 @@ pub fn chain(view: &View, verdict: &Verdict, to_unix: &dyn Fn(u64) -> u64) -> Ve
                 ),
             });
         }
+        drafts.extend(context(view, r));
         drafts.push(Draft {
             rank: rank::MUST,
             time_ns: r.record.time_ns,
@@ -111,6 +113,30 @@ pub fn chain(view: &View, verdict: &Verdict, to_unix: &dyn Fn(u64) -> u64) -> Ve
             }
         })
         .collect()
+}
+
+/// The last data of either end and the FINs, as far as the recorder still has them: what an application did.
+fn context(view: &View, r: &ResetView) -> Vec<Draft> {
+    let mut out = Vec::new();
+    for speaker in [r.sender.other(), r.sender] {
+        let last_data = view.records(speaker).rev().find(|s| s.payload_len > 0);
+        let last_fin = view.records(speaker).rev().find(|s| s.flags & flags::FIN != 0);
+        let same = |a: &Record, b: &Record| (a.time_ns, a.seq) == (b.time_ns, b.seq);
+        let fin = last_fin.filter(|f| !last_data.is_some_and(|d| same(d, f)));
+        for s in last_data.into_iter().chain(fin) {
+            if r.trigger.as_ref().is_some_and(|t| same(t, s)) {
+                continue;
+            }
+            out.push(Draft {
+                rank: rank::CONTEXT,
+                time_ns: s.time_ns,
+                speaker,
+                what: "segment",
+                text: format!("the {} sent {}", view.role(speaker), segment(view, speaker, s)),
+            });
+        }
+    }
+    out
 }
 
 /// The hole, where only the end's view found it too old: the tracker left no note of it.

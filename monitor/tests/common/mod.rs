@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod agent;
+pub mod files;
 pub mod findings;
 pub mod source;
 

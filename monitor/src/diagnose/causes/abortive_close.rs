@@ -1,6 +1,6 @@
 //! An application or an administrator aborted the connection (DIAGNOSIS 3.5 cause 26, RFC 9293 3.9.1 ABORT).
 
-use super::close_with_unread_data::{BY_ODD_SHAPE, BY_WIRE};
+use super::close_with_unread_data::{BY_ODD_SHAPE, BY_WIRE, MECHANISM_ONLY};
 use crate::diagnose::shape::Shape;
 use crate::diagnose::view::View;
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
@@ -21,6 +21,9 @@ fn judge(view: &View) -> Option<Judgement> {
         return None;
     }
     let by_kernel = view.reason_is(&REASONS);
+    if view.desync.is_some() {
+        return Some(Judgement::near(20, MECHANISM_ONLY));
+    }
     if view.reason_is_not(&REASONS) {
         return Some(Judgement::near(5, "the sender's kernel gives another reason"));
     }

@@ -14,6 +14,9 @@ pub const BY_WIRE: u8 = 60;
 pub const BY_ODD_SHAPE: u8 = 45;
 const BY_KERNEL: u8 = 97;
 pub const REASON: &str = "TCP_ABORT_ON_CLOSE";
+/// Mechanism is not cause (DIAGNOSIS, decision 1).
+pub const MECHANISM_ONLY: &str = "the ends had stopped agreeing before: an application that gives up is how this reset came \
+                                  about, not why";
 /// Data older than this was probably read ("within seconds", DIAGNOSIS 3.5).
 const RECENT_NS: u64 = 10 * SECOND;
 
@@ -28,6 +31,9 @@ fn judge(view: &View) -> Option<Judgement> {
     let reset = view.abort()?;
     let sender = reset.sender;
     let by_kernel = view.reason_is(&[REASON]);
+    if view.desync.is_some() {
+        return Some(Judgement::near(20, MECHANISM_ONLY));
+    }
     if view.reason_is_not(&[REASON]) {
         return Some(Judgement::near(5, "the sender's kernel gives another reason"));
     }

@@ -27,7 +27,8 @@ fn judge(view: &View) -> Option<Judgement> {
         advice: "Take a second capture on the other side of the path: the side on which the numbers are still \
                  consistent exonerates everything up to it."
             .into(),
-        decisive: "nothing: a cause that names the fault says more".into(),
+        // Any cause that names the fault says more.
+        listed: false,
         ..Judgement::new(Basis::Wire(BASE))
     })
 }

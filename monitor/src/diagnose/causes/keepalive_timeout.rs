@@ -27,7 +27,8 @@ fn judge(view: &View) -> Option<Judgement> {
     if view.reason_is_not(&[REASON]) {
         return Some(Judgement::near(10, "the sender's kernel gives another reason"));
     }
-    if !by_kernel && !(last_open && unanswered >= PROBES) {
+    let by_wire = last_open && unanswered >= PROBES;
+    if !by_kernel && !by_wire {
         return Some(Judgement::near(
             15,
             format!("only {} went unanswered, {PROBES} are needed", count(unanswered.into(), "probe")),

@@ -64,15 +64,15 @@ fn from_relative(view: &View, reset: &ResetView) -> Option<Judgement> {
     let relative = relatives().find(|r| r.exact).or_else(|| relatives().next())?;
     let Relative { shared, translated, untranslated, .. } = *relative;
     let base = if relative.exact { EXACT } else { OTHERWISE };
-    let numbers = if relative.exact { "sequence and acknowledgement numbers" } else { "numbers" };
+    let numbers = if relative.exact { "exactly the numbers" } else { "numbers that fit those" };
     let bypass = view.history.is_client(reset.sender);
     let (variant, summary) = if bypass {
         (
             "bypass",
             format!(
                 "Address translation was bypassed: a packet of the connection {shared} - {translated} reached {shared} \
-                 from {untranslated}, its address before translation, with the {numbers} of that connection \
-                 ({} against {}). {shared} knows no such connection and answered with a reset that fits the connection \
+                 from {untranslated}, its address before translation, with {numbers} of that connection \
+                 ({} here, {} there). {shared} knows no such connection and answered with a reset that fits the connection \
                  of {untranslated} exactly.",
                 relative.number, relative.other,
             ),
@@ -82,7 +82,7 @@ fn from_relative(view: &View, reset: &ResetView) -> Option<Judgement> {
             "rebind",
             format!(
                 "Address translation changed mid-connection: {translated} - {shared} continued as {untranslated} - \
-                 {shared} with the same {numbers} ({} against {}). {shared} does not know the new address and answered \
+                 {shared} with {numbers} of before ({} here, {} there). {shared} does not know the new address and answered \
                  with a reset.",
                 relative.number, relative.other,
             ),

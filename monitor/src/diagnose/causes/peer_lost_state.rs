@@ -4,6 +4,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::words::{bytes, duration};
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
 use crate::finding::Considered;
+use monitor_common::tracker::SECOND;
 use monitor_common::tracker::state::{Phase, half};
 
 pub const CAUSE: Cause = Cause { name: "peer_lost_state", judge };
@@ -11,6 +12,10 @@ pub const CAUSE: Cause = Cause { name: "peer_lost_state", judge };
 const BASE: u8 = 70;
 /// It never took part before our eyes.
 const NEVER_HEARD: u8 = 55;
+/// It took part a moment ago, so something else may have taken its state: a reset that was not seen here.
+const JUST_HEARD: u8 = 60;
+const JUST_NS: u64 = SECOND;
+const JUST_HEARD_BLAME: u8 = 40;
 /// A listener is back on the port and got a segment of a connection that it does not know.
 const RESTARTED: u8 = 85;
 
@@ -30,8 +35,14 @@ fn judge(view: &View) -> Option<Judgement> {
         0 => "a segment without data".to_string(),
         n => format!("{} of data", bytes(n.into())),
     };
-    let last = match view.last_heard_ns(me) {
-        Some(t) => format!("It had last taken part {} earlier", duration(reset.record.time_ns.saturating_sub(t))),
+    let silence = view.last_heard_ns(me).map(|t| reset.record.time_ns.saturating_sub(t));
+    let just_heard = silence.is_some_and(|ns| ns < JUST_NS) && view.reason().is_none();
+    let last = match silence {
+        Some(ns) if just_heard => format!(
+            "It had taken part only {} before, so a reset that was not seen here may have reached it",
+            duration(ns)
+        ),
+        Some(ns) => format!("It had last taken part {} earlier", duration(ns)),
         None => "It was not heard before".to_string(),
     };
     let listener = if restarted { "; a listener is back on its port, so the service was restarted" } else { "" };
@@ -63,6 +74,7 @@ fn judge(view: &View) -> Option<Judgement> {
     }
     Some(Judgement {
         culprit: Culprit::End(me),
+        culprit_cap: just_heard.then_some(JUST_HEARD_BLAME),
         kernel_agrees: view.reason_is(&["NO_SOCKET"]),
         summary: format!(
             "{} no longer knows this connection: it answered {what} from {} with a reset, without ever having closed. \
@@ -79,6 +91,7 @@ fn judge(view: &View) -> Option<Judgement> {
         rivals,
         ..Judgement::new(match (restarted, heard) {
             (true, _) => Basis::Kernel(RESTARTED),
+            (_, true) if just_heard => Basis::Wire(JUST_HEARD),
             (_, true) => Basis::Wire(BASE),
             _ => Basis::Wire(NEVER_HEARD),
         })
@@ -105,6 +118,19 @@ mod tests {
             expect(&v, "peer_lost_state", None, "server");
             assert_eq!((v.confidence, v.mechanism), (70, Mechanism::ReplyToAck));
             assert!(v.summary.contains("100 bytes of data"), "{}", v.summary);
+        });
+    }
+
+    /// The victim of a reset that was seen elsewhere answers at once as if it had never known the connection.
+    #[test]
+    fn an_end_that_spoke_a_moment_ago_was_perhaps_reset_unseen() {
+        everywhere(|d| {
+            vanished(d, 5);
+            let v = d.verdict();
+            expect(&v, "peer_lost_state", None, "server");
+            assert_eq!((v.confidence, v.culprit_confidence), (60, 40));
+            assert!(v.summary.contains("not seen here"), "{}", v.summary);
+            assert_eq!(d.verdict_with_reason(Server, "NO_SOCKET", true, 0).confidence, 80);
         });
     }
 

@@ -17,7 +17,8 @@ fn judge(view: &View) -> Option<Judgement> {
     // The receiver's first window equals its SYN's although both should differ by the shift, and data ran beyond it.
     let unscaled = view.history.seen(Anomaly::WindowUnscaledSuspect).any(|s| s.speaker == receiver);
     let collapsed = d.kind == kind::WSCALE;
-    if !collapsed && !(unscaled && d.kind == kind::OVERRUN) {
+    let overran = unscaled && d.kind == kind::OVERRUN;
+    if !collapsed && !overran {
         return None;
     }
     // A stripped option is missing from one SYN; an altered one is there on both. Seen from beyond the device, the

@@ -22,7 +22,8 @@ pub fn status(s: &StatusReport, look: &Look) -> String {
     };
     for i in &s.interfaces {
         let note = i.note.as_ref().map(|n| format!("; {n}")).unwrap_or_default();
-        let bad = i.ingress == "none" || i.egress == "none";
+        // On loopback one hook sees both directions.
+        let bad = i.ingress == "none" && i.egress == "none";
         let how = format!("ingress {}, egress {}{note}", i.ingress, i.egress);
         line(&harmless(&i.name), &how, bad.then_some(Tone::Bad));
     }
@@ -33,8 +34,12 @@ pub fn status(s: &StatusReport, look: &Look) -> String {
     line("findings", &findings(s), None);
     let lost = lost(s);
     line("lost", lost.as_deref().unwrap_or("nothing"), lost.is_some().then_some(Tone::Bad));
-    for (name, state) in &s.tracepoints {
-        line("kernel evidence", &format!("{name}: {state}"), (state != "attached").then_some(Tone::Warn));
+    let (attached, absent): (Vec<_>, Vec<_>) = s.tracepoints.iter().partition(|(_, state)| *state == "attached");
+    let names: Vec<_> = attached.iter().map(|(name, _)| name.as_str()).collect();
+    let names = if names.is_empty() { "none: verdicts rest on packets alone".to_owned() } else { names.join(", ") };
+    line("kernel evidence", &names, attached.is_empty().then_some(Tone::Warn));
+    for (name, state) in absent {
+        line("", &format!("without {name}: {state}"), Some(Tone::Warn));
     }
     line("eBPF object", &harmless(&s.object), None);
     for note in &s.notes {
@@ -49,7 +54,7 @@ fn connections(s: &StatusReport) -> String {
     let states = list(&c.by_phase);
     let out = if states.is_empty() { total } else { format!("{total}: {states}") };
     match desynchronised(s) {
-        0 => format!("{out}; all in sync or not known to be otherwise"),
+        0 => format!("{out}; none desynchronised"),
         n => format!("{out}; {} desynchronised: {}", count(n), list(&c.desynchronised)),
     }
 }

@@ -42,7 +42,8 @@ fn headline(f: &Finding, look: &Look) -> String {
     );
     let place = f.file.as_ref().map(|file| format!(", in {}", harmless(file))).unwrap_or_default();
     let when = format!("{}{place}, community id {}", look.time(f.time_ns), harmless(&f.community_id));
-    out.push_str(&format!("{}\n\n", look.paint(Tone::Dim, &when)));
+    let when = paragraph(&when, look.width, "");
+    out.push_str(&format!("{}\n\n", look.paint(Tone::Dim, when.trim_end())));
     out.push_str(&paragraph(&f.summary, look.width, INDENT));
     out.push_str(&format!("\n{INDENT}{}\n", verdict(f, look)));
     out
@@ -141,10 +142,12 @@ fn the_reset(f: &Finding, r: &Reset, look: &Look) -> String {
             (None, Some(pid)) => format!(", in process {pid}"),
             (None, None) => String::new(),
         };
-        lines.push(format!(
-            "The local kernel's reason: {}, said by {}{process}, network namespace {}.",
-            k.reason, k.source, k.netns
-        ));
+        let said = match k.reason.as_str() {
+            // Older kernels, and tracepoints that carry no reason.
+            "none" => "The local kernel reported it, without a reason".to_owned(),
+            reason => format!("The local kernel's reason: {reason}"),
+        };
+        lines.push(format!("{said} (tracepoint {}{process}, network namespace {}).", k.source, k.netns));
     }
     lines.iter().map(|l| paragraph(l, look.width, INDENT)).collect()
 }

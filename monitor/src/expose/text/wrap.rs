@@ -9,7 +9,7 @@ pub fn wrap(text: &str, width: usize, first: &str, next: &str) -> String {
     let mut out = String::new();
     let mut column = 0;
     let mut lead = first;
-    for word in text.split_whitespace() {
+    for word in words(&text) {
         let length = word.chars().count();
         if column > 0 && column + 1 + length > width {
             out.push('\n');
@@ -23,10 +23,28 @@ pub fn wrap(text: &str, width: usize, first: &str, next: &str) -> String {
             out.push(' ');
             column += 1;
         }
-        out.push_str(word);
+        out.push_str(&word);
         column += length;
     }
     out.push('\n');
+    out
+}
+
+/// Words; a number and its unit are one, because they are read together.
+fn words(text: &str) -> Vec<String> {
+    const UNITS: [&str; 15] =
+        ["ns", "us", "µs", "ms", "s", "min", "h", "d", "B", "KiB", "MiB", "GiB", "TiB", "%", "bytes"];
+    let mut out: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        let unit = word.trim_end_matches(|c: char| ".,;:)".contains(c));
+        match out.last_mut() {
+            Some(last) if UNITS.contains(&unit) && last.ends_with(|c: char| c.is_ascii_digit()) => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => out.push(word.to_owned()),
+        }
+    }
     out
 }
 
@@ -42,6 +60,11 @@ mod tests {
     #[test]
     fn lines_stay_within_the_width_and_later_ones_hang() {
         assert_eq!(wrap("one two three four", 11, "- ", "  "), "- one two\n  three\n  four\n");
+    }
+
+    #[test]
+    fn a_number_stays_with_its_unit() {
+        assert_eq!(paragraph("it took 4.8 s; then more", 11, ""), "it took\n4.8 s; then\nmore\n");
     }
 
     #[test]
