@@ -32,7 +32,7 @@ pub fn parse<B: Bytes>(bytes: B, offset: usize, len: usize, segment: &mut Segmen
         }
         match step(bytes, offset + at, len - at, segment) {
             0 => return,
-            used => at = bytes.forget((at + used) as u32) as usize,
+            used => at = bytes.forget((at + used) as u32, 63) as usize,
         }
         steps += 1;
     }

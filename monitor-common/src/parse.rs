@@ -17,12 +17,15 @@ pub trait Bytes: Copy {
     /// bounds check is rewritten by LLVM into a form that the verifier gives no range for.
     fn at(self, offset: usize, len: usize) -> Option<Self::View>;
 
-    /// The same number, of which the verifier knows no more than its type.
+    /// The same number, of which the verifier knows no more than that it lies within `mask`. The caller makes sure that
+    /// it does.
     ///
     /// An offset that is a constant on each path makes the verifier walk all that follows once per path: the option
-    /// walk alone took more than 1,000,000 instructions. Through memory it becomes one unknown number.
-    fn forget(self, number: u32) -> u32 {
-        number
+    /// walk alone took more than 1,000,000 instructions. Through memory it becomes one unknown number. The mask is
+    /// part of it, because kernels before 6.2 forget a bound that is checked after the number was spilled.
+    fn forget(self, number: u32, mask: u32) -> u32 {
+        debug_assert!(number <= mask);
+        number & mask
     }
 }
 
@@ -129,6 +132,8 @@ const MAX_VLAN_TAGS: usize = 3;
 const MAX_EXTENSIONS: usize = 6;
 /// Headers end before this offset; also what bounds variable offsets for the verifier.
 const MAX_HEADERS: usize = 1024;
+/// Mask of an offset that is not beyond `MAX_HEADERS`.
+const OFFSETS: u32 = 2047;
 const PROTO_TCP: u8 = 6;
 const PROTO_AH: u8 = 51;
 
@@ -160,10 +165,7 @@ pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(
         return Err(Reason::VlanDepth);
     }
     let ip_len = wire_len.saturating_sub(offset as u32);
-    let offset = bytes.forget(offset as u32) as usize;
-    if offset > MAX_HEADERS {
-        return Err(Reason::TruncatedLink);
-    }
+    let offset = bytes.forget(offset as u32, 31) as usize;
     let tcp_at = match ethertype {
         ETHERTYPE_IPV4 => ipv4(bytes, offset, ip_len, out)?,
         ETHERTYPE_IPV6 => ipv6(bytes, offset, ip_len, out)?,
@@ -282,9 +284,6 @@ fn ipv6<B: Bytes>(bytes: B, offset: usize, wire_len: u32, out: &mut Packet) -> R
         if !matches!(next, 0 | 43 | 60 | 44 | 51) {
             break;
         }
-        if at > MAX_HEADERS {
-            return Err(Reason::ExtensionDepth);
-        }
         let Some(ext) = bytes.at(at, 8) else {
             return Err(Reason::TruncatedIp);
         };
@@ -308,7 +307,10 @@ fn ipv6<B: Bytes>(bytes: B, offset: usize, wire_len: u32, out: &mut Packet) -> R
             uncertain = false;
         }
         next = ext.byte(0);
-        at = bytes.forget(at as u32 + len) as usize;
+        if at + len as usize > MAX_HEADERS {
+            return Err(Reason::ExtensionDepth);
+        }
+        at = bytes.forget(at as u32 + len, OFFSETS) as usize;
         payload = payload.saturating_sub(len);
         rounds += 1;
     }
@@ -352,10 +354,10 @@ const fn pair(high: u32, low: u32) -> u64 {
 /// Reads the TCP header at `offset`. Addresses (source first), the IP payload's length and the IP facts are in `out`.
 #[inline(always)]
 fn tcp<B: Bytes>(bytes: B, offset: usize, out: &mut Packet) -> Result<(), Reason> {
-    let offset = bytes.forget(offset as u32) as usize;
     if offset > MAX_HEADERS {
         return Err(Reason::ExtensionDepth);
     }
+    let offset = bytes.forget(offset as u32, OFFSETS) as usize;
     let Some(h) = bytes.at(offset, 20) else {
         return Err(Reason::TruncatedTcp);
     };

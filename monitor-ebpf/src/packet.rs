@@ -31,12 +31,12 @@ impl Bytes for Raw {
     }
 
     #[inline(always)]
-    fn forget(self, number: u32) -> u32 {
+    fn forget(self, number: u32, mask: u32) -> u32 {
         // SAFETY: the cell is a field of a map value that outlives the program's run. The verifier does not follow
         // what map memory holds.
         unsafe {
             core::ptr::write_volatile(self.cell, number);
-            core::ptr::read_volatile(self.cell)
+            core::ptr::read_volatile(self.cell) & mask
         }
     }
 }

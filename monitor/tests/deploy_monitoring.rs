@@ -9,7 +9,7 @@ use monitor::cli::names::{CAUSES, CULPRITS};
 use monitor::diagnose::{UNKNOWN, causes};
 use monitor::expose::{View, metrics};
 use monitor::store::Store;
-use monitor_common::tracker::state::kind;
+use monitor_common::tracker::state::{Phase, kind};
 use promql_parser::label::{MatchOp, Matcher};
 use promql_parser::parser::{self, Expr, VectorSelector};
 use promql_parser::util::{ExprVisitor, walk_expr};
@@ -57,6 +57,9 @@ fn page() -> Page {
         }
         if let Some(values) = labels.get_mut("culprit") {
             values.extend(CULPRITS.map(str::to_owned));
+        }
+        if let Some(values) = labels.get_mut("phase") {
+            values.extend(Phase::ALL.map(|p| p.name().to_owned()));
         }
         if name == "whyrst_interface_attached" {
             labels.get_mut("ingress").unwrap().extend(["xdp_native", "xdp_generic", "none"].map(str::to_owned));
@@ -128,13 +131,8 @@ impl ExprVisitor for Checker<'_> {
 /// of these metrics.
 fn checked(page: &Page, expression: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     let parsed = parser::parse(expression).unwrap_or_else(|e| panic!("{e}: {expression}"));
-    let mut checker = Checker {
-        page,
-        expression,
-        names: BTreeSet::new(),
-        labels: BTreeSet::new(),
-        grouped: BTreeSet::new(),
-    };
+    let mut checker =
+        Checker { page, expression, names: BTreeSet::new(), labels: BTreeSet::new(), grouped: BTreeSet::new() };
     walk_expr(&mut checker, &parsed).unwrap();
     for label in &checker.grouped {
         assert!(checker.labels.contains(label), "no metric here has the label {label}: {expression}");

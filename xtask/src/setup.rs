@@ -44,7 +44,7 @@ struct Need {
     purposes: &'static [Purpose],
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need {
         program: "ip",
         why: "makes the lab's network namespaces and veth pairs",
@@ -78,6 +78,13 @@ const NEEDS: [Need; 9] = [
         why: "gives a second opinion on captures in tests",
         apt: "tshark",
         elsewhere: Some(("wireshark-cli", "wireshark-cli")),
+        purposes: &[Test],
+    },
+    Need {
+        program: "systemd-analyze",
+        why: "checks the unit file (nothing of systemd is started)",
+        apt: "systemd",
+        elsewhere: Some(("systemd", "systemd")),
         purposes: &[Test],
     },
     Need {

@@ -166,7 +166,7 @@ fn timestamp_layouts(book: &mut Book) {
     // Missing where they were agreed (RFC 7323 3.2), back in time (PAWS), and past their wrap.
     talk.data(End::Client, 100);
     talk.ack(End::Server);
-    for value in [clock - 5, clock - 5000, clock.wrapping_add(1 << 31), u32::MAX, 3] {
+    for value in [clock - 5, clock.wrapping_sub(5000), clock.wrapping_add(1 << 31), u32::MAX, 3] {
         talk.send(End::Client, PSH | ACK, &joined(&[&[NOP, NOP], &timestamps(value, clock)]), 100);
         talk.ack_with(End::Server, &joined(&[&[NOP, NOP], &timestamps(clock, value)]));
     }

@@ -56,12 +56,11 @@ pub fn on_sack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, not
                 continue;
             }
             let shift = left.distance(rexmit_seq) as u32;
-            if fault.dsack_shift == shift {
-                fault.dsack_shift_hits = fault.dsack_shift_hits.saturating_add(1);
+            let again = fault.dsack_shift == shift && fault.dsack_shift_hits > 0;
+            fault.dsack_shift = shift;
+            fault.dsack_shift_hits = if again { fault.dsack_shift_hits.saturating_add(1) } else { 1 };
+            if again {
                 notes.push(Anomaly::DsackShifted, dir, rexmit_seq, left);
-            } else {
-                fault.dsack_shift = shift;
-                fault.dsack_shift_hits = 1;
             }
         }
         highest = if any { highest.max(right) } else { right };

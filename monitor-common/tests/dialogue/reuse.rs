@@ -136,6 +136,7 @@ fn nothing_is_carried_over() {
         fresh.c.incarnation = 1;
         // But where each end is observed.
         fresh.c.half[t.dir(B).index()].fed_by = 1;
+        fresh.c.half[t.dir(A).index()].ip_id = t.half(A).ip_id;
         assert_eq!(t.c, fresh.c);
     });
 }

@@ -27,8 +27,8 @@ fn data_beyond_the_window_moves_nothing_and_is_a_candidate() {
         assert_eq!(t.a(data(4001, 6000, 1)), "A data_beyond_window");
         assert_eq!(t.nxt(A), 4001);
         // The receiver repeats itself: the segment was not accepted.
-        quiet!(t.b(bare(1, 4001)));
-        assert_eq!(t.wait(50).b(bare(1, 4001)), "A data_beyond_window!");
+        quiet!(t.b(bare(1, 4001).wnd(500)));
+        assert_eq!(t.wait(50).b(bare(1, 4001).wnd(500)), "A data_beyond_window!");
         assert_eq!(t.sync(A), "suspect");
     });
 }
@@ -45,13 +45,25 @@ fn a_lenient_receiver_takes_it_back() {
     });
 }
 
+/// The update that opened the window was missed, or had not arrived here.
+#[test]
+fn a_window_that_turns_out_to_be_open_takes_it_back() {
+    Talk::each_open(|t| {
+        quiet!(t.a(data(1, 4000, 1)));
+        assert_eq!(t.a(data(4001, 6000, 1)), "A data_beyond_window");
+        quiet!(t.b(bare(1, 4001)));
+        assert_eq!(t.wait(50).b(bare(1, 4001)), "");
+        assert_eq!((t.hard, t.fault(B).beyond_hits), (0, 0));
+    });
+}
+
 #[test]
 fn less_than_a_segment_too_much_stays_soft() {
     Talk::each_open(|t| {
         quiet!(t.a(data(1, 4000, 1)));
         assert_eq!(t.a(data(4001, 5000, 1)), "A data_beyond_window");
-        quiet!(t.b(bare(1, 4001)));
-        assert_eq!(t.wait(50).b(bare(1, 4001)), "A data_beyond_window");
+        quiet!(t.b(bare(1, 4001).wnd(500)));
+        assert_eq!(t.wait(50).b(bare(1, 4001).wnd(500)), "A data_beyond_window");
         assert_eq!((t.hard, t.sync(A)), (0, "in_sync".into()));
     });
 }

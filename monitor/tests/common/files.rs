@@ -65,7 +65,8 @@ pub fn anchors(text: &str) -> BTreeSet<String> {
     let headings = (1..=4).flat_map(|level| headings(text, level));
     headings
         .map(|h| {
-            let kept = h.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+            let kept =
+                h.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
             kept.replace(' ', "-")
         })
         .collect()
