@@ -134,7 +134,6 @@ pub struct Offsets {
     pub skc_daddr: u32,
     pub skc_rcv_saddr: u32,
     pub skc_dport: u32,
-    pub skc_num: u32,
     pub skc_v6_daddr: u32,
     pub skc_v6_rcv_saddr: u32,
     pub skc_net: u32,
@@ -143,6 +142,8 @@ pub struct Offsets {
     pub net_inum: u32,
     /// `struct sock`.
     pub sk_err: u32,
+    /// `struct inet_sock`. Not `skc_num`: closing gives the port back and zeroes it before the reset is sent.
+    pub inet_sport: u32,
     /// `struct sk_buff`.
     pub skb_head: u32,
     pub skb_network_header: u32,
@@ -160,13 +161,13 @@ impl Offsets {
         skc_daddr: Self::MISSING,
         skc_rcv_saddr: Self::MISSING,
         skc_dport: Self::MISSING,
-        skc_num: Self::MISSING,
         skc_v6_daddr: Self::MISSING,
         skc_v6_rcv_saddr: Self::MISSING,
         skc_net: Self::MISSING,
         skc_cookie: Self::MISSING,
         net_inum: Self::MISSING,
         sk_err: Self::MISSING,
+        inet_sport: Self::MISSING,
         skb_head: Self::MISSING,
         skb_network_header: Self::MISSING,
         skb_transport_header: Self::MISSING,

@@ -1,6 +1,7 @@
 //! What the kernel tells user space, and what the offline reader hands to the same code.
 
 use crate::evidence::{Evidence, Record, Recorder};
+use crate::flow::FlowKey;
 use crate::tracker::notes::Notes;
 use crate::tracker::state::Connection;
 use bytemuck::{Pod, Zeroable};
@@ -106,10 +107,11 @@ pub struct KernelEvent {
     /// As in [`crate::flow::FlowKey`].
     pub local: [u64; 2],
     pub remote: [u64; 2],
+    pub key: FlowKey,
 }
 
 const _: () = {
     assert!(core::mem::size_of::<Event>().is_multiple_of(8));
     assert!(core::mem::size_of::<FullEvent>().is_multiple_of(8));
-    assert!(core::mem::size_of::<KernelEvent>() == 88);
+    assert!(core::mem::size_of::<KernelEvent>() == 128);
 };

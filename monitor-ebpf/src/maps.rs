@@ -60,6 +60,11 @@ pub static EVENTS: RingBuf<KernelEvent, 4194304> = RingBuf::new();
 #[btf_map]
 pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
 
+/// The event that a tracepoint is building, one per CPU and tracepoint. A tracepoint can be interrupted by itself on
+/// kernels without a guard against that (before 5.18); the later event then wins.
+#[btf_map]
+pub static FACTS: PerCpuArray<KernelEvent, 4> = PerCpuArray::new();
+
 /// Interfaces whose ingress is observed; written by the loader, looked up for forwarded packets only.
 #[btf_map]
 pub static INTERFACES: HashMap<u32, u32, 1024> = HashMap::new();

@@ -94,8 +94,7 @@ fn analysed(path: &Path) -> (BTreeMap<u64, Header>, Vec<Finding>, Summary) {
     let mut sink = |output| {
         match output {
             Output::Segment(s) => {
-                let header =
-                    Header { seq: s.seq, ack: s.ack, len: Some(s.len), flags: s.flags, window: s.window };
+                let header = Header { seq: s.seq, ack: s.ack, len: Some(s.len), flags: s.flags, window: s.window };
                 assert_eq!(headers.insert(s.frame, header), None, "{}: frame {} twice", path.display(), s.frame);
             }
             Output::Finding(finding) => findings.push(*finding),

@@ -48,7 +48,8 @@ pub fn probe(me: &Half, peer: &Half, s: &Segment) -> Option<Anomaly> {
     if peer.has(half::ZERO_WINDOW) && (s.seq == una.sub(1) || s.seq == una && s.payload_len == 1) {
         return Some(Anomaly::ZeroWindowProbe);
     }
-    if s.seq == me.snd_nxt.sub(1) && una == me.snd_nxt {
+    // With a byte it may as well be a retransmission; without, the acknowledgement of what it repeats was missed here.
+    if s.seq == me.snd_nxt.sub(1) && (una == me.snd_nxt || s.payload_len == 0) {
         return Some(Anomaly::KeepaliveProbe);
     }
     None

@@ -60,9 +60,12 @@ fn outside_the_window_it_is_ignored() {
 /// RFC 9293 3.10.7.3: it must acknowledge the SYN.
 #[test]
 fn in_syn_sent_the_acknowledgement_decides() {
-    for (s, effect) in
-        [(rst_ack(0, 1), "exact"), (rst_ack(0, 2), "out_of_window"), (rst_ack(0, 0), "out_of_window"), (rst(0), "out_of_window")]
-    {
+    for (s, effect) in [
+        (rst_ack(0, 1), "exact"),
+        (rst_ack(0, 2), "out_of_window"),
+        (rst_ack(0, 0), "out_of_window"),
+        (rst(0), "out_of_window"),
+    ] {
         Talk::each(|t| {
             quiet!(t.a(syn()));
             quiet!(t.b(Seg { seq: -(t.iss[1] as i64), ..s }));

@@ -11,9 +11,9 @@ use monitor_common::evidence::{Evidence, Recorder};
 use monitor_common::flow::{Direction, FlowKey, v4};
 use monitor_common::segment::{Segment, flags, opt};
 use monitor_common::seq::SeqNum;
+use monitor_common::tracker;
 use monitor_common::tracker::notes::{HARD, Note, Notes};
 use monitor_common::tracker::state::{Connection, Fault, Half, Hook, sync_state};
-use monitor_common::tracker;
 
 pub const MS: u64 = 1_000_000;
 /// Any time that is not 0.

@@ -216,13 +216,13 @@ impl Btf {
             skc_daddr: common("skc_daddr"),
             skc_rcv_saddr: common("skc_rcv_saddr"),
             skc_dport: common("skc_dport"),
-            skc_num: common("skc_num"),
             skc_v6_daddr: common("skc_v6_daddr"),
             skc_v6_rcv_saddr: common("skc_v6_rcv_saddr"),
             skc_net: common("skc_net.net"),
             skc_cookie: common("skc_cookie"),
             net_inum: of("net", "ns.inum"),
             sk_err: of("sock", "sk_err"),
+            inet_sport: of("inet_sock", "inet_sport"),
             skb_head: of("sk_buff", "head"),
             skb_network_header: of("sk_buff", "network_header"),
             skb_transport_header: of("sk_buff", "transport_header"),
@@ -259,7 +259,8 @@ mod tests {
         let o = btf.offsets();
         // struct sock_common begins with the addresses and the ports: include/net/sock.h.
         assert_eq!((o.skc_daddr, o.skc_rcv_saddr), (0, 4));
-        assert_eq!((o.skc_dport, o.skc_num), (12, 14));
+        assert_eq!(o.skc_dport, 12);
+        assert_ne!(o.inet_sport, Offsets::MISSING);
         assert_eq!(o.skc_family, 16);
         assert_ne!(o.net_inum, Offsets::MISSING);
         assert_ne!(o.skb_head, Offsets::MISSING);

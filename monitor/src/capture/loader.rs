@@ -124,7 +124,9 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, seed: u64) -> Result<
     // With debug logging a refusal comes with the instructions that led to it.
     let verbose = tracing::enabled!(tracing::Level::DEBUG);
     loader
-        .verifier_log_level(if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::empty() } | VerifierLogLevel::STATS)
+        .verifier_log_level(
+            if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::empty() } | VerifierLogLevel::STATS,
+        )
         .override_global("SET_COUNT", &sets, true)
         .override_global("HASH_SEED", &seed, true)
         .override_global("TEST_CLOCK", &test_clock, true)
