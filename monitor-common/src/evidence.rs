@@ -85,7 +85,7 @@ impl Evidence {
 impl Ledger {
     #[inline(always)]
     fn enter(&mut self, note: &Note, now_ns: u64) -> bool {
-        let key = note.anomaly as usize & (ANOMALY_SLOTS - 1) | (note.direction as usize & 1) * ANOMALY_SLOTS;
+        let key = (note.anomaly as usize & (ANOMALY_SLOTS - 1)) | ((note.direction as usize & 1) * ANOMALY_SLOTS);
         // verifier: 6.1 knows no bound of a number that two were or-ed into, and LLVM drops a mask that it can prove
         // to be without effect. What it cannot see through it keeps.
         let key = hide(key) & (2 * ANOMALY_SLOTS - 1);

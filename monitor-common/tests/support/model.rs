@@ -281,10 +281,12 @@ impl Model {
             }
         } else if sack && control & flags::ACK != 0 {
             blocks.extend(end.dsack.take());
+            // A block that repeats the first is what a duplicate inside it looks like: not twice otherwise.
+            let duplicates = blocks.len();
             for start in end.recent.iter().rev() {
                 if let Some((&l, &r)) = end.early.range(..=start).next_back()
                     && r > *start
-                    && !blocks.iter().skip(1).any(|b| *b == (l, r))
+                    && !blocks.iter().skip(duplicates).any(|b| *b == (l, r))
                     && blocks.len() < 3
                 {
                     blocks.push((l, r));
