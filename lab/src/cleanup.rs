@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -154,22 +155,21 @@ fn leave(code: i32) -> ! {
     std::process::exit(code);
 }
 
-/// Stops all children, removes all namespaces and scratch directories of this process. May be called at any time.
-pub fn everything() {
-    empty(&mut registry());
-}
-
+/// Stops all children, removes all namespaces and scratch directories of this process.
 fn empty(registry: &mut Registry) {
-    let children = std::mem::take(&mut registry.children);
-    for &pid in &children {
-        signal(pid, Signal::SIGTERM);
-    }
-    let deadline = Instant::now() + CHILD_GRACE;
-    while children.iter().any(|&pid| is_running(pid)) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-    }
-    for &pid in children.iter().filter(|&&pid| is_running(pid)) {
-        signal(pid, Signal::SIGKILL);
+    let mut children = std::mem::take(&mut registry.children);
+    for (ask, limit) in [(Signal::SIGTERM, CHILD_GRACE), (Signal::SIGKILL, CHILD_GRACE)] {
+        for &pid in &children {
+            signal(pid, ask);
+        }
+        let deadline = Instant::now() + limit;
+        loop {
+            children.retain(|&pid| !reaped(pid));
+            if children.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
     }
     for name in std::mem::take(&mut registry.namespaces) {
         delete_namespace(&name);
@@ -186,12 +186,11 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// False for a zombie: it has nothing left to clean up and only waits to be reaped.
-fn is_running(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
-        .unwrap_or(false)
+/// Whether the child has ended. It is taken from the process table, since some systems' first process
+/// takes its time over orphans.
+fn reaped(pid: u32) -> bool {
+    let Ok(pid) = i32::try_from(pid) else { return true };
+    !matches!(waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive))
 }
 
 /// Used on paths that cannot report errors; a leftover is found by `netns::cleanup_stale` later.

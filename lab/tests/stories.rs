@@ -1,23 +1,15 @@
 //! Performs every story on this kernel. Needs root; without it the tests say so and are skipped,
 //! except under CI, where a skipped test would be a silent gap.
 
+mod common;
+
+use common::permitted;
+use whyrst_lab::LabError;
 use whyrst_lab::capture::HEADERS_ONLY;
 use whyrst_lab::cleanup::ScratchDirectory;
 use whyrst_lab::frame::Segment;
 use whyrst_lab::story::{self, Ending, Facts, Kind, Narrator, Options, Outcome, nat, sequence};
 use whyrst_lab::topology::Point;
-use whyrst_lab::{LabError, cleanup, netns};
-
-/// False if the test must be skipped.
-fn permitted() -> bool {
-    if netns::require_root().is_ok() {
-        cleanup::install().expect("signal handlers can be installed");
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "CI must run this test as root");
-    println!("skipped: needs root");
-    false
-}
 
 fn perform(kind: Kind, options: &Options) -> Result<Outcome, LabError> {
     story::prepare(kind, options)?.tell(&mut Narrator::silent())

@@ -177,7 +177,8 @@ mod tests {
     impl Talk {
         fn hear(&mut self, speaker: Direction, s: &Segment) -> u8 {
             if self.connection.created_ns == 0 {
-                tracker::begin(&mut self.connection, s, 0, self.now_ns);
+                let key = self.connection.key;
+                tracker::begin(&mut self.connection, &key, s, 0, self.now_ns);
             }
             self.now_ns += MS;
             track(&mut self.connection, &mut self.recorder, speaker, s, self.now_ns, &mut self.notes);

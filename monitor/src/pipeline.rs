@@ -2,7 +2,8 @@
 
 use crate::finding::{Finding, FindingKind};
 use crate::history::{End, History, KernelFact, Relative};
-use crate::{relatives, report};
+use crate::relatives;
+use crate::report::{self, FirstReset};
 use monitor_common::event::{Event, FullEvent, why};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::tracker::state::{Connection, half, sync_state};
@@ -49,8 +50,8 @@ pub struct Pipeline {
     next_id: u64,
     pending: VecDeque<Pending>,
     facts: VecDeque<FactAbout>,
-    /// Identifier of a life's finding.
-    ends: HashMap<Life, u64>,
+    /// The first effective reset of a life.
+    ends: HashMap<Life, FirstReset>,
     order: VecDeque<Life>,
     /// A desynchronisation that was reported while its connection lived.
     degraded: HashMap<Life, u64>,
@@ -120,15 +121,20 @@ impl Pipeline {
         life: Life,
         search: &mut dyn FnMut(&Connection, Direction, &mut Vec<Relative>),
     ) {
-        let End::Reset { sender, effect, .. } = history.end else { return };
-        if self.ends.contains_key(&life) {
-            if let Some(first) = self.pending.iter_mut().rev().find(|p| p.life == life) {
-                first.echoes += 1;
+        let End::Reset { sender, .. } = history.end else { return };
+        match self.ends.get(&life) {
+            Some(first) if report::is_echo(&history, first) => {
+                if let Some(first) = self.pending.iter_mut().find(|p| p.life == life) {
+                    first.echoes += 1;
+                }
+                return;
             }
-            return;
-        }
-        if effect.is_effective() {
-            self.remember(life);
+            Some(_) => {}
+            None => {
+                if let Some(first) = FirstReset::of(&history) {
+                    self.remember(life, first);
+                }
+            }
         }
         if relatives::is_candidate(&history.connection) {
             search(&history.connection, sender, &mut history.relatives);
@@ -162,13 +168,13 @@ impl Pipeline {
         id
     }
 
-    fn remember(&mut self, life: Life) {
+    fn remember(&mut self, life: Life, first: FirstReset) {
         if self.order.len() == KEPT_ENDS
             && let Some(oldest) = self.order.pop_front()
         {
             self.ends.remove(&oldest);
         }
-        self.ends.insert(life, self.next_id);
+        self.ends.insert(life, first);
         self.order.push_back(life);
     }
 

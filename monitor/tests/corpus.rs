@@ -12,6 +12,7 @@ use monitor::capture::replay::{Output, ReplayOptions, Summary, analyze};
 use monitor::finding::Finding;
 use monitor_common::Anomaly;
 use monitor_common::parse::{self, Packet};
+use monitor_common::segment::flags;
 use monitor_common::tracker::notes::HARD;
 use monitor_common::tracker::state::{Hook, sync_state};
 use std::collections::BTreeMap;
@@ -20,10 +21,78 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Class, frames, reason.
-const EXCEPTIONS: &[(&str, usize, &str)] = &[];
+const EXCEPTIONS: &[(&str, usize, &str)] = &[
+    ("bogus header length", 3, "data offset below 5, two of them in reassembled garbage: no segment"),
+    ("fabricpath fcs", 28, "tshark takes the last 4 bytes of the packet for an FCS, which is not captured here"),
+    ("header cut", 1, "the capture ends inside the TCP header: neither has the numbers"),
+    ("length left out", 3, "more-fragments set or payload damaged: tshark stops before the length; all else is equal"),
+    (
+        "longer header than datagram",
+        18,
+        "the data offset points beyond the IP length, 16 times in packets cut by a device of one path: a receiver drops \
+         it, tshark shows the fixed part",
+    ),
+    ("only here", 5, "4 first fragments of tunnels never completed, 1 damaged IP option where tshark gives up"),
+    ("quoted in icmp", 9, "the header is evidence of an error, not traffic"),
+    ("reassembled, equal in the first fragment", 57, "tshark shows TCP in the frame that completes the datagram"),
+    ("reassembled, header across fragments", 3, "the first fragment does not hold the whole TCP header"),
+    ("several headers", 1, "an A-MSDU of two packets: tshark's row is of the last, ours is of the first"),
+];
 
-/// File of the tag `clean`, what it gives, and why that is right.
-const NOT_SO_CLEAN: &[(&str, &str, &str)] = &[];
+/// File, hard anomalies, and why they are right.
+const KNOWN_HARD: &[(&str, &[&str], &str)] = &[
+    ("deepflow/tcp-n-syn-ack.pcap", &["synack_isn_change"], "four SYN-ACKs with four numbers, made by hand"),
+    (
+        "mlab-etl/headers__testdata__ndt-4dh2l_1591894023_0000000000363A84.pcap",
+        &["ack_too_old"],
+        "one packet with an old IP ID, an ACK 40 MB back and another end's window: a device of that path sent it",
+    ),
+    (
+        "ndpi/KakaoTalk_chat.pcap",
+        &["ack_unsent"],
+        "a mobile proxy acknowledges 1231 bytes beyond the end that five retransmitted FINs name",
+    ),
+    ("ndpi/reasm_crash_anon.pcapng", &["DESYNCED", "ts_regress_new"], "fuzzed"),
+    (
+        "ndpi/tls_multiple_synack_different_seq.pcapng",
+        &["synack_isn_change"],
+        "SYN-ACKs of several servers behind one address",
+    ),
+    (
+        "ndpi/webex.pcap",
+        &["bare_ack_seq_regress"],
+        "the stack of a tunnel application takes 69 bytes back that it sent a second before, and sends 37 others",
+    ),
+    (
+        "pcapplusplus/one_tcp_stream_max_seq.pcap",
+        &["DESYNCED", "sack_beyond_own_window", "sack_unsent"],
+        "sequence numbers were rewritten for a test, SACK blocks were not",
+    ),
+    (
+        "quantuminsert/presentations__brocon2015__pcaps__id1.cn-inject.pcap",
+        &["data_after_own_fin"],
+        "the FIN is injected, then comes the server's own data",
+    ),
+    (
+        "quantuminsert/qi_internet_SYNACK_curl_jsonip.pcap",
+        &["bare_ack_seq_regress"],
+        "the server disowns injected data",
+    ),
+    (
+        "quantuminsert/qi_local_SYNACK_linkedin_redirect.pcap",
+        &["bare_ack_seq_regress"],
+        "the server disowns injected data",
+    ),
+    ("suricata-verify/bug-76__input.pcap", &["ack_too_old", "bare_ack_seq_regress"], "fuzzed"),
+    (
+        "suricata-verify/tcp-fastopen-10-syn-data-ignore__input.pcap",
+        &["synack_isn_change"],
+        "two servers behind one address answer by turns",
+    ),
+];
+
+/// File, view, hard anomaly, and why it is right.
+const KNOWN_PARTIAL: &[(&str, &str, &str, &str)] = &[];
 
 /// The numbers of one TCP header.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -175,6 +244,10 @@ fn every_tcp_frame_equals_the_truth() {
                             "reassembled, equal in the first fragment"
                         }
                         None if row.header.is_none() => "bogus header length",
+                        None if row.note.contains("malformed") => "longer header than datagram",
+                        None if entry["ip_fragment_frames"].as_u64() > Some(0) => {
+                            "reassembled, header across fragments"
+                        }
                         None => "unexplained",
                     }
                 }
@@ -210,83 +283,137 @@ fn every_file_is_survived() {
     assert!(robustness > 0);
 }
 
-/// What the tracker notes of one file: per anomaly weighed as hard, frame and numbers; and segments.
-fn hard_notes(path: &Path) -> (u64, Vec<(&'static str, String)>) {
-    let Ok(mut reader) = Reader::open(path) else { return (0, Vec::new()) };
-    let mut engine = Engine::new();
+/// The TCP packets of a file and their times.
+fn packets(path: &Path) -> Vec<(Packet, u64)> {
+    let Ok(mut reader) = Reader::open(path) else { return Vec::new() };
+    let mut out = Vec::new();
     let mut parsed = Packet::default();
-    let (mut segments, mut found) = (0, Vec::new());
     while let Ok(Some(packet)) = reader.next() {
-        let Located::Ip { offset, wire_len } = locate(packet.link_type, packet.data, packet.wire_len) else { continue };
-        if parse::ip(packet.data, offset, wire_len, &mut parsed).is_err() {
-            continue;
+        if let Located::Ip { offset, wire_len } = locate(packet.link_type, packet.data, packet.wire_len)
+            && parse::ip(packet.data, offset, wire_len, &mut parsed).is_ok()
+        {
+            out.push((parsed, packet.time_ns.min(u64::MAX / 4)));
         }
-        segments += 1;
-        engine.on_packet(&parsed, Hook::Ingress, packet.time_ns.min(u64::MAX / 4));
+    }
+    out
+}
+
+/// What the tracker holds against these packets: name, and the numbers of the packet and of the anomaly.
+fn hard_notes<'a>(packets: impl IntoIterator<Item = &'a (Packet, u64)>) -> Vec<(&'static str, String)> {
+    let mut engine = Engine::new();
+    let mut found = Vec::new();
+    for (i, (packet, time_ns)) in packets.into_iter().enumerate() {
+        engine.on_packet(packet, Hook::Ingress, *time_ns);
         let notes = engine.notes();
         for n in notes.iter().filter(|n| n.flags & HARD != 0) {
             let name = Anomaly::from_number(n.anomaly).map_or("?", |a| a.name());
-            found.push((name, format!("{} of {} {} {}", packet.frame, n.direction, n.expected.0, n.actual.0)));
+            found.push((name, format!("segment {i} of {} {} {}", n.direction, n.expected.0, n.actual.0)));
         }
         if notes.sync_before != notes.sync_after && notes.sync_after.contains(&sync_state::DESYNCED) {
-            found.push(("DESYNCED", format!("{} {:?}", packet.frame, notes.sync_after)));
+            found.push(("DESYNCED", format!("segment {i} {:?}", notes.sync_after)));
         }
     }
-    (segments, found)
+    found
+}
+
+/// The hard anomalies of whole captures, one line per file and anomaly: each is one that somebody made or that a host
+/// did. A new one is to be understood before it is entered here.
+#[test]
+fn hard_anomalies_are_the_known_ones() {
+    let Some(corpus) = corpus() else { return };
+    let mut found = Vec::new();
+    for entry in manifest(&corpus) {
+        let Some(name) = entry["file"].as_str().filter(|_| entry["role"] == "tcp") else { continue };
+        let mut of_file: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (anomaly, line) in hard_notes(&packets(&corpus.join(name))) {
+            of_file.entry(anomaly).or_default().push(line);
+        }
+        for (anomaly, lines) in of_file {
+            println!("{name}: {anomaly} x{}, first: {}", lines.len(), lines[0]);
+            found.push((name.to_string(), anomaly));
+        }
+    }
+    found.sort();
+    let mut expected: Vec<_> = KNOWN_HARD
+        .iter()
+        .flat_map(|&(file, anomalies, _)| anomalies.iter().map(move |a| (format!("pcaps/{file}"), *a)))
+        .collect();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+/// The same captures as an observer sees them who misses packets, comes late, or sees one direction only. What is
+/// silent in the whole capture must stay silent.
+#[test]
+fn partial_views_are_silent() {
+    let Some(corpus) = corpus() else { return };
+    let (mut views, mut segments) = (0, 0);
+    let mut found = Vec::new();
+    for entry in manifest(&corpus) {
+        let Some(name) = entry["file"].as_str().filter(|_| entry["role"] == "tcp") else { continue };
+        let all = packets(&corpus.join(name));
+        if !hard_notes(&all).is_empty() {
+            continue;
+        }
+        // The same packets are missed in each run.
+        let mut state = all.len() as u64 | 1;
+        let mut missed = |per_mille: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % 1000 < per_mille
+        };
+        let some: Vec<_> = all.iter().filter(|_| !missed(10)).collect();
+        let most: Vec<_> = all.iter().filter(|_| !missed(100)).collect();
+        let late: Vec<_> = all.iter().filter(|(p, _)| !p.segment.has(flags::SYN)).collect();
+        let forward: Vec<_> = all.iter().filter(|(p, _)| p.direction == 0).collect();
+        let reverse: Vec<_> = all.iter().filter(|(p, _)| p.direction == 1).collect();
+        let twice: Vec<_> = all.iter().chain(&all).collect();
+        for (view, packets) in [
+            ("99 %", some),
+            ("90 %", most),
+            ("no SYN", late),
+            ("one way", forward),
+            ("other way", reverse),
+            ("twice", twice),
+        ] {
+            views += 1;
+            segments += packets.len();
+            for (anomaly, line) in hard_notes(packets) {
+                println!("{name}, {view}: {anomaly} {line}");
+                found.push((name.to_string(), view, anomaly));
+            }
+        }
+    }
+    found.dedup();
+    println!("{views} views, {segments} segments");
+    let expected: Vec<_> =
+        KNOWN_PARTIAL.iter().map(|&(file, view, anomaly, _)| (format!("pcaps/{file}"), view, anomaly)).collect();
+    assert_eq!(found, expected);
 }
 
 #[test]
 fn clean_captures_are_silent() {
     let Some(corpus) = corpus() else { return };
     let (mut files, mut segments, mut findings) = (0, 0, 0);
-    let mut found: BTreeMap<(String, &'static str), Vec<String>> = BTreeMap::new();
-    let mut all: BTreeMap<&'static str, (u64, Vec<String>)> = BTreeMap::new();
     for entry in manifest(&corpus) {
         let Some(name) = entry["file"].as_str().filter(|_| entry["role"] == "tcp") else { continue };
-        let path = corpus.join(name);
-        let (n, notes) = hard_notes(&path);
-        for (anomaly, line) in &notes {
-            let a = all.entry(anomaly).or_default();
-            a.0 += 1;
-            a.1.push(format!("{name} {line}"));
-        }
         if !entry["tags"].as_array().is_some_and(|tags| tags.iter().any(|t| t == "clean")) {
             continue;
         }
         files += 1;
-        segments += n;
-        for (anomaly, line) in notes {
-            found.entry((name.to_string(), anomaly)).or_default().push(line);
-        }
-        let (_, of_file, _) = analysed(&path);
+        let path = corpus.join(name);
+        let found = hard_notes(&packets(&path));
+        assert!(found.is_empty(), "{name}: {found:?}");
+        let (headers, of_file, _) = analysed(&path);
+        segments += headers.len();
         findings += of_file.len();
         for finding in of_file {
-            if finding.desync.is_some() {
-                found.entry((name.to_string(), "desync finding")).or_default().push(finding.summary);
-            }
+            println!("{name}: {}", finding.summary);
+            assert!(finding.desync.is_none(), "{name}: {}", finding.summary);
         }
     }
-    println!("all files, hard notes:");
-    for (anomaly, (count, lines)) in &all {
-        println!("  {anomaly}: {count}");
-        let mut last = "";
-        for line in lines {
-            let file = line.split(' ').next().unwrap_or("");
-            if file != last {
-                println!("      {line}");
-            }
-            last = file;
-        }
-    }
-    for ((name, anomaly), lines) in &found {
-        println!("CLEAN {name}: {anomaly} x{}: {}", lines.len(), lines[0]);
-    }
-    let hard: usize = found.values().map(Vec::len).sum();
-    println!(
-        "{files} clean files, {segments} segments: {findings} findings ({:.0} per million segments), {hard} hard notes",
-        findings as f64 * 1e6 / segments as f64,
-    );
-    let expected: Vec<(&str, &str)> = NOT_SO_CLEAN.iter().map(|&(file, anomaly, _)| (file, anomaly)).collect();
-    let found: Vec<(&str, &str)> = found.keys().map(|(file, anomaly)| (file.as_str(), *anomaly)).collect();
-    assert_eq!(found, expected, "anomalies of clean files");
+    let noise = findings as f64 * 1e6 / segments as f64;
+    println!("{files} clean files, {segments} segments: {findings} findings, {noise:.0} per million segments");
+    assert!(files > 150 && findings == 0);
 }

@@ -183,7 +183,8 @@ fn zero_length_from_here(talk: &mut super::talk::Talk, length_at: usize, len: us
     talk.ack(End::Client);
 }
 
-/// The same SYN cut behind every byte, from the link header on.
+/// The same SYN cut behind every byte of its headers. A frame of nothing but a link header is not
+/// among them: no kernel lets the egress program be tried on one.
 fn cut_short(book: &mut Book) {
     let hop = Extension::options(HOP_BY_HOP, 1);
     for envelope in [
@@ -197,7 +198,7 @@ fn cut_short(book: &mut Book) {
         let stamps = [linux_syn_options(7), option::timestamps(5, 0), vec![option::NOP; 2]].concat();
         let tcp = talk.tcp(End::Client, talk.nxt(End::Client), 0, SYN, &stamps, 0);
         let frame = talk.envelope.around(End::Client, TCP, &tcp.bytes(End::Client, &talk.envelope));
-        for len in 14..=frame.len() {
+        for len in 15..=frame.len() {
             talk.book.cut(frame[..len].to_vec(), frame.len());
         }
     }

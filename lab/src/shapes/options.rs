@@ -146,7 +146,8 @@ fn selective_acknowledgements(book: &mut Book) {
 
 /// The aligned layout has a fast path; the others do not.
 fn timestamp_layouts(book: &mut Book) {
-    let layouts: [&dyn Fn(&[u8]) -> Vec<u8>; 5] = [
+    type Layout<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+    let layouts: [Layout<'_>; 5] = [
         &|stamp| joined(&[&[NOP, NOP], stamp]),
         &|stamp| joined(&[stamp, &[NOP, NOP]]),
         &|stamp| joined(&[stamp, &[END]]),
@@ -175,7 +176,7 @@ fn timestamp_layouts(book: &mut Book) {
 
 /// Fast open, MPTCP, MD5, TCP-AO and what is only skipped.
 fn extensions(book: &mut Book) {
-    let syn = |more: &[u8]| joined(&[&mss(1460), &sack_permitted(), &[NOP, NOP], more]);
+    let syn = |more: &[u8]| joined(&[&mss(1460), &sack_permitted(), &[NOP], &wscale(7), &[NOP, NOP], more]);
     // A cookie is asked for and given; then data comes with the SYN (RFC 7413).
     let mut talk = book.talk(Envelope::v4());
     talk.syn_options = [syn(&other(FAST_OPEN, 2, 0)), syn(&other(FAST_OPEN, 10, 0xc0))];

@@ -62,6 +62,23 @@ pub fn linux_syn_options(shift: u8) -> Vec<u8> {
         .concat()
 }
 
+/// Windows of about the same size as those after scaling.
+pub const UNSCALED: [u16; 2] = [64240, 65160];
+
+/// Whether SYN options have a window scale of more than a few bits.
+fn offers_scaling(options: &[u8]) -> bool {
+    let mut rest = options;
+    loop {
+        rest = match rest {
+            [] | [option::END, ..] => return false,
+            [option::NOP, more @ ..] => more,
+            [3, 3, shift, ..] => return *shift > 4,
+            [_, len, ..] if *len >= 2 => rest.get(usize::from(*len)..).unwrap_or_default(),
+            _ => return false,
+        };
+    }
+}
+
 pub struct Talk<'a> {
     pub book: &'a mut Book,
     pub envelope: Envelope,
@@ -137,10 +154,13 @@ impl Talk<'_> {
     /// The three-way handshake.
     pub fn open(&mut self) {
         let [client, server] = self.syn_options.clone();
-        let shifts = std::mem::replace(&mut self.window, [64240, 65160]);
+        // Windows in SYNs are never scaled (RFC 7323 2.2), and no later ones without an agreement.
+        let scaled = std::mem::replace(&mut self.window, UNSCALED);
         self.send(End::Client, SYN, &client, 0);
         self.send(End::Server, SYN | ACK, &server, 0);
-        self.window = shifts;
+        if offers_scaling(&client) && offers_scaling(&server) {
+            self.window = scaled;
+        }
         self.ack(End::Client);
     }
 
@@ -170,9 +190,9 @@ impl Talk<'_> {
 
     /// A question and its answer.
     pub fn exchange(&mut self) {
-        self.data(End::Client, 100);
+        self.data(End::Client, 50);
         self.ack(End::Server);
-        self.data(End::Server, 1000);
+        self.data(End::Server, 100);
         self.ack(End::Client);
     }
 

@@ -173,7 +173,8 @@ fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced:
         }
     }
     let unit = 1u32 << scale;
-    if me.edge_max.after(edge.add(unit)) && !me.has(half::COLLAPSED) && s.seq.at_or_after(me.prev_seq) {
+    let in_order = s.seq.at_or_after(me.prev_seq) && now_ns >= me.last_ns;
+    if me.edge_max.after(edge.add(unit)) && !me.has(half::COLLAPSED) && in_order {
         let back = me.edge_max.distance(edge) as u32;
         let stranded = sent.after(edge.add(unit)) && back >= sender_mss.max(1);
         // Confirmed by a second acknowledgement that is still below; the first may be reordered.

@@ -78,7 +78,9 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes
     // A server with Fast Open may acknowledge the SYN's data or the SYN alone (RFC 7413 section 4.2).
     let from = peer.iss.add(1);
     let answers = !peer.has(half::SYN) || s.ack.at_or_after(from) && s.ack.at_or_before(peer.snd_nxt);
-    if me.has(half::SEEN) && with_ack {
+    // What came before the SYN-ACK was ahead of it or not its sender's: the other end drops it (RFC 9293 3.10.7.3).
+    let late = with_ack && answers && !me.has(half::SYN) && peer.has(half::SYN) && !peer.has(half::ACKED);
+    if me.has(half::SEEN) && with_ack && !late {
         if me.has(half::SYN) && !established {
             notes.push(Anomaly::SynackIsnChange, dir, me.iss, s.seq);
             if answers {
@@ -89,7 +91,7 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes
         }
         return false;
     }
-    if me.has(half::SEEN) && !matches!(phase, Phase::SynSent) {
+    if me.has(half::SEEN) && !late && !matches!(phase, Phase::SynSent) {
         // The other end still holds the old connection: only its SYN-ACK tells whether this one is new.
         notes.push(Anomaly::SynInEstablished, dir, me.snd_nxt, s.seq);
         c.fault[dir.index()].next_iss = s.seq;
@@ -101,6 +103,9 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes
         return false;
     }
     adopt(c, dir, s);
+    if c.scale_known() {
+        c.flags &= !conn::MID_STREAM;
+    }
     true
 }
 
@@ -112,9 +117,14 @@ fn adopt(c: &mut Connection, dir: Direction, s: &Segment) {
         c.initiator = if s.has(flags::ACK) { dir.other() as u8 } else { dir as u8 };
     }
     let me = &mut c.half[dir.index()];
+    let end = s.end();
+    let ahead = me.snd_nxt.distance(end);
+    if !me.has(half::SEEN) || !(0..=MAX_MISSED).contains(&ahead) {
+        me.snd_nxt = end;
+        me.flags &= !half::FIN;
+    }
     me.flags |= half::SEEN | half::SYN;
     me.iss = s.seq;
-    me.snd_nxt = s.end();
     me.syn_wnd = s.wnd;
     if s.payload_len > 0 {
         me.flags |= half::DATA | half::FAST_OPEN;

@@ -21,7 +21,7 @@ pub fn on_sack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, not
     let (sender_seen, sent, sender_segments) = (sender.has(half::SEEN), sender.snd_nxt, sender.segments);
     let judge = &c.fault[dir.other().index()];
     let settled = judge.settled[candidate::SACK_UNSENT];
-    let (rexmit_seq, rexmit_len) = (judge.rexmit_seq, judge.rexmit_len);
+    let (rexmit_seq, rexmit_len, rexmits) = (judge.rexmit_seq, judge.rexmit_len, judge.rexmits as u8);
     let shadow = (sender.has(half::SHADOW), judge.shadow_end);
     let me = &mut c.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
@@ -56,7 +56,13 @@ pub fn on_sack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, not
                 continue;
             }
             let shift = left.distance(rexmit_seq) as u32;
-            let again = fault.dsack_shift == shift && fault.dsack_shift_hits > 0;
+            let known = fault.dsack_shift_hits > 0;
+            if known && fault.dsack_rexmits == rexmits {
+                // The same retransmission again: the network may duplicate segments and acknowledgements.
+                continue;
+            }
+            let again = known && fault.dsack_shift == shift;
+            fault.dsack_rexmits = rexmits;
             fault.dsack_shift = shift;
             fault.dsack_shift_hits = if again { fault.dsack_shift_hits.saturating_add(1) } else { 1 };
             if again {

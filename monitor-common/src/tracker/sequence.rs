@@ -21,7 +21,7 @@ pub fn lift(c: &mut Connection, dir: Direction, s: &Segment) {
     let next_iss = c.fault[dir.index()].next_iss;
     let me = &mut c.half[dir.index()];
     if acked && ack.after(me.snd_nxt) {
-        me.snd_nxt = ack;
+        advance_unseen(me, ack);
     }
     if me.has(half::NEXT_SYN) && !acked && said == next_iss.add(1) {
         // Of its two SYN-ACKs the other end took the later one.
@@ -38,6 +38,14 @@ pub fn lift(c: &mut Connection, dir: Direction, s: &Segment) {
     }
 }
 
+/// Advances `snd_nxt` over what was not seen: it was sent after all that was.
+#[inline(always)]
+pub fn advance_unseen(me: &mut Half, to: SeqNum) {
+    me.snd_nxt = to;
+    me.nxt_tsval = me.ts_hi;
+    me.nxt_ip_id = me.ip_id;
+}
+
 /// A probe: at most one byte right below what was sent, or at a closed window's edge (RFC 9293 3.8.4, 3.8.6.1).
 #[inline(always)]
 pub fn probe(me: &Half, peer: &Half, s: &Segment) -> Option<Anomaly> {
@@ -49,7 +57,7 @@ pub fn probe(me: &Half, peer: &Half, s: &Segment) -> Option<Anomaly> {
         return Some(Anomaly::ZeroWindowProbe);
     }
     // With a byte it may as well be a retransmission; without, the acknowledgement of what it repeats was missed here.
-    if s.seq == me.snd_nxt.sub(1) && (una == me.snd_nxt || s.payload_len == 0) {
+    if s.seq == me.snd_nxt.sub(1) && (una == me.snd_nxt || s.payload_len == 0 && !me.has(half::FIN)) {
         return Some(Anomaly::KeepaliveProbe);
     }
     None
@@ -60,7 +68,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     let p = &c.half[dir.other().index()];
     let (peer_flags, judge_segments) = (p.flags, p.segments);
     let settled = c.fault[dir.other().index()].settled[candidate::BEYOND_WINDOW];
-    let (una_known, una) = (p.has(half::ACKED), p.ack);
+    let (una_known, una, stuck_ns, dup_acks) = (p.has(half::ACKED), p.ack, p.ack_ns, p.dup_acks);
     let (edge_known, edge, edge_cur) = (p.has(half::EDGE), p.edge_max, p.edge_cur);
     let (peer_wnd_max, peer_last_ns, peer_wscale) = (p.wnd_max, p.last_ns, p.wscale);
     let found = probe(&c.half[dir.index()], p, s);
@@ -93,7 +101,8 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     if me.has(half::FIN) {
         if consumes && end.after(me.fin_end) && s.seq.distance(me.fin_end) <= MAX_DATAGRAM {
             if s.payload_len > 0 {
-                notes.push(Anomaly::DataAfterOwnFin, dir, me.fin_end, end);
+                // Where SYNs may be missed it may as well be the next connection.
+                notes.push_weighed(Anomaly::DataAfterOwnFin, dir, me.fin_end, end, edge_known);
             }
             return;
         }
@@ -108,11 +117,11 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     }
 
     if !consumes && ahead < 0 {
-        bare_regress(me, fault, dir, s, una_known, una, edge_known, edge_cur, now_ns, notes);
+        bare_regress(me, fault, dir, s, una_known, una, edge_known, edge_cur, peer_wnd_max, now_ns, notes);
         return;
     }
     if consumes && end.at_or_before(nxt) {
-        retransmission(me, fault, dir, s, una_known, una, edge_known, peer_wnd_max, now_ns, notes);
+        retransmission(me, fault, dir, s, una_known, una, stuck_ns, dup_acks, edge_known, peer_wnd_max, now_ns, notes);
         return;
     }
     if edge_known && consumes {
@@ -152,7 +161,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         gap(me, fault, dir, s, nxt, now_ns, notes);
     }
     if consumes && me.has(half::HOLE) && end.after(fault.hole.hi) {
-        goes_on(me, fault, now_ns);
+        goes_on(me, fault, stuck_ns, now_ns);
     }
     if end.after(nxt) {
         me.snd_nxt = end;
@@ -195,16 +204,28 @@ fn gap(me: &mut Half, fault: &mut Fault, dir: Direction, s: &Segment, nxt: SeqNu
         fault.hole.lo = nxt;
         fault.hole.hi = s.seq;
         fault.hole.later = 0;
+        fault.hole.rounds = 0;
         fault.hole.rexmit_lo = 0;
         fault.hole.rexmit_hi = 0;
     }
 }
 
-/// Counts a segment beyond the hole. Those of the first time-out do not count: the sender may not know yet.
+/// Counts a segment beyond the hole. Those within a time-out of the receiver's coming to stand at it make no round, and
+/// those within one time-out only one: the sender may not know yet.
 #[inline(always)]
-fn goes_on(me: &Half, fault: &mut Fault, now_ns: u64) {
-    if now_ns > fault.hole.since_ns + super::rto_ns(me) {
-        fault.hole.later = fault.hole.later.saturating_add(1);
+fn goes_on(me: &Half, fault: &mut Fault, stuck_ns: u64, now_ns: u64) {
+    let hole = &mut fault.hole;
+    let rto = super::rto_ns(me);
+    let now = (now_ns >> 24) as u16;
+    hole.later = hole.later.saturating_add(1);
+    if ((stuck_ns >> 24) as u16).wrapping_sub(hole.rounds_at) as i16 > 0 {
+        // Counted while the receiver stood elsewhere.
+        hole.rounds = 0;
+    }
+    let again = hole.rounds > 0 && now.wrapping_sub(hole.rounds_at) <= (rto >> 24) as u16;
+    if now_ns > hole.since_ns.max(stuck_ns) + rto && !again {
+        hole.rounds = hole.rounds.saturating_add(1);
+        hole.rounds_at = now;
     }
 }
 
@@ -218,6 +239,8 @@ fn retransmission(
     s: &Segment,
     una_known: bool,
     una: SeqNum,
+    stuck_ns: u64,
+    dup_acks: u16,
     edge_known: bool,
     peer_wnd_max: u32,
     now_ns: u64,
@@ -246,18 +269,21 @@ fn retransmission(
             hole.rexmit_lo = hole.rexmit_lo.saturating_add(1);
             if s.seq.at_or_before(hole.lo) {
                 hole.lo = end;
+                hole.rounds = 0;
             }
             if hole.lo.at_or_after(hole.hi) {
                 me.flags &= !(half::HOLE | half::HOLE_PERSISTENT | half::HOLE_NEVER_RETRANSMITTED);
             }
-        } else {
+        } else if s.seq.at_or_after(hole.hi) {
             if s.seq == hole.hi {
                 hole.rexmit_hi = hole.rexmit_hi.saturating_add(1);
-                if hole.rexmit_hi == 3 && una_known && una == hole.lo && hole.rexmit_lo == 0 {
+                // The receiver says so again, else its later acknowledgements were only not seen.
+                let stuck = una_known && una == hole.lo && dup_acks >= 2 && now_ns >= me.last_ns;
+                if hole.rexmit_hi >= 3 && stuck && hole.rexmit_lo == 0 {
                     notes.push(Anomaly::RexmitAboveHole, dir, hole.lo, hole.hi);
                 }
             }
-            goes_on(me, fault, now_ns);
+            goes_on(me, fault, stuck_ns, now_ns);
         }
     }
     if una_known && s.seq == una {
@@ -297,6 +323,7 @@ fn bare_regress(
     una: SeqNum,
     edge_known: bool,
     edge_cur: SeqNum,
+    peer_wnd_max: u32,
     now_ns: u64,
     notes: &mut Notes,
 ) {
@@ -309,7 +336,10 @@ fn bare_regress(
     let own_syn = me.has(half::FAST_OPEN) && s.seq == me.iss.add(1);
     // Seen before the data was: the capture holds it twice, or out of order.
     let past = now_ns < me.data_ns;
-    if at_edge || probe_like || own_fin || own_syn || past {
+    // More than can be in flight: another number space, such as that of a connection whose SYN was missed.
+    let disowned = me.snd_nxt.distance(s.seq) as u32;
+    let elsewhere = disowned > OLD_ACK_SPAN && disowned > peer_wnd_max;
+    if at_edge || probe_like || own_fin || own_syn || past || elsewhere {
         return;
     }
     let by_timestamp = me.has(half::TIMESTAMPS)
@@ -328,7 +358,6 @@ fn bare_regress(
         }
         return;
     }
-    let disowned = me.snd_nxt.distance(s.seq) as u32;
     notes.push(Anomaly::BareAckSeqRegress, dir, me.snd_nxt, s.seq);
     if fault.phantom == disowned {
         fault.phantom_hits = fault.phantom_hits.saturating_add(1);

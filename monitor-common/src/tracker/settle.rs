@@ -60,6 +60,7 @@ fn judge(
     let peer = &c.half[raiser.index()];
     let is_probe = sequence::probe(&c.half[dir.index()], peer, s).is_some();
     let una = peer.ack;
+    let lossy = lossy(c);
     let me = &mut c.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
     let nxt = me.snd_nxt;
@@ -71,10 +72,10 @@ fn judge(
         fault.settled[index] = open.generation;
         return;
     }
-    if s.seq.at_or_after(claimed) && s.seq.after(nxt) {
-        // It goes on where the other end said: the bytes were sent, only not seen here.
+    if s.seq.at_or_after(claimed.sub(1)) && s.seq.after(nxt) {
+        // It goes on where the other end said, or probes right below: the bytes were sent, only not seen here.
         fault.settled[index] = open.generation;
-        me.snd_nxt = claimed;
+        sequence::advance_unseen(me, claimed);
         fault.gaps_confirmed = fault.gaps_confirmed.saturating_add(1);
         if fault.gaps_confirmed >= LOSSY_GAPS {
             c.flags |= conn::CAPTURE_LOSSY;
@@ -94,7 +95,9 @@ fn judge(
         return;
     }
     fault.settled[index] = open.generation;
-    notes.push(anomaly, raiser, open.expected, claimed);
+    // A SACK block is one of many chances to see what a lossy view misses.
+    let hard = index == candidate::ACK_UNSENT || !lossy;
+    notes.push_weighed(anomaly, raiser, open.expected, claimed, hard);
     if index == candidate::ACK_UNSENT {
         fault.ack_unsent_hits = fault.ack_unsent_hits.saturating_add(1);
         narrow(fault, claimed.distance(open.expected) as u32, claimed.distance(una) as u32);
@@ -133,6 +136,7 @@ pub fn on_receiver_ack(
     let open = c.fault[sender.index()].candidates[candidate::BEYOND_WINDOW];
     let rtt_ns = c.half[receiver.index()].rtt_min_us as u64 * 1_000;
     let wait = reorder_ns(&c.half[receiver.index()]).max(rtt_ns);
+    let lossy = lossy(c);
     let judge = &mut c.fault[receiver.index()];
     if open.generation == judge.settled[candidate::BEYOND_WINDOW] {
         return;
@@ -143,7 +147,7 @@ pub fn on_receiver_ack(
     } else if !advanced && now_ns > open.time_ns + wait {
         judge.settled[candidate::BEYOND_WINDOW] = open.generation;
         judge.beyond_hits = judge.beyond_hits.saturating_add(1);
-        notes.push_weighed(Anomaly::DataBeyondWindow, sender, open.expected, open.actual, open.heavy != 0);
+        notes.push_weighed(Anomaly::DataBeyondWindow, sender, open.expected, open.actual, open.heavy != 0 && !lossy);
     }
 }
 

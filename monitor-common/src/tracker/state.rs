@@ -185,7 +185,11 @@ pub struct Hole {
     pub rexmit_lo: u8,
     /// Retransmissions that start exactly at `hi`.
     pub rexmit_hi: u8,
-    pub pad: [u8; 4],
+    /// Times that the sender went on beyond it, a time-out apart, while the receiver stood at it.
+    pub rounds: u8,
+    pub pad: u8,
+    /// When `rounds` was last counted, in units of 2^24 ns.
+    pub rounds_at: u16,
 }
 
 /// States of [`Sync::state`].
@@ -300,7 +304,9 @@ pub struct Fault {
     pub probes_unanswered: u8,
     /// Candidates of the *other* speaker that this one settled, by generation.
     pub settled: [u8; candidate::COUNT],
-    pub pad: [u8; 3],
+    /// Low byte of the other speaker's `rexmits` at the last shifted DSACK: each retransmission counts once.
+    pub dsack_rexmits: u8,
+    pub pad: [u8; 2],
 }
 
 /// State of one connection, both directions.

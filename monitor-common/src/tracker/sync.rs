@@ -84,7 +84,8 @@ fn holes(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
         return;
     }
     let peer = &c.half[dir.other().index()];
-    let (una_known, una, dup_acks) = (peer.has(half::ACKED), peer.ack, peer.dup_acks);
+    let (una_known, una, dup_acks, stuck_ns) = (peer.has(half::ACKED), peer.ack, peer.dup_acks, peer.ack_ns);
+    let lossy = super::settle::lossy(c);
     let me = &mut c.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
     if una_known && una.after(fault.hole.lo) {
@@ -95,27 +96,32 @@ fn holes(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
             c.flags |= super::state::conn::CAPTURE_LOSSY;
         }
         fault.hole.lo = una;
+        fault.hole.rounds = 0;
         if una.at_or_after(fault.hole.hi) {
             me.flags &= !(half::HOLE | half::HOLE_PERSISTENT | half::HOLE_NEVER_RETRANSMITTED);
             return;
         }
     }
-    let age = now_ns.saturating_sub(fault.hole.since_ns);
+    // How long both have lasted: the hole, and the receiver's standing at it.
+    let age = now_ns.saturating_sub(fault.hole.since_ns.max(stuck_ns));
     let rtt4 = me.rtt_min_us as u64 * 4_000;
     let bar = if rtt4 > SECOND { rtt4 } else { SECOND };
-    let stuck = una_known && una == fault.hole.lo && dup_acks >= 3 && fault.hole.later >= 1;
+    let stuck = una_known && una == fault.hole.lo && dup_acks >= 3 && fault.hole.rounds >= 2;
     if age <= bar || !stuck {
         return;
     }
     if !me.has(half::HOLE_PERSISTENT) {
         me.flags |= half::HOLE_PERSISTENT;
-        notes.push(Anomaly::HolePersistent, dir, fault.hole.lo, fault.hole.hi);
+        notes.push_weighed(Anomaly::HolePersistent, dir, fault.hole.lo, fault.hole.hi, !lossy);
     }
     let silent_for = 2 * super::rto_ns(me);
-    if !me.has(half::HOLE_NEVER_RETRANSMITTED) && fault.hole.rexmit_lo == 0 && fault.hole.later >= 3 && age > silent_for
+    if !me.has(half::HOLE_NEVER_RETRANSMITTED)
+        && fault.hole.rexmit_lo == 0
+        && fault.hole.rounds >= 3
+        && age > silent_for
     {
         me.flags |= half::HOLE_NEVER_RETRANSMITTED;
-        notes.push(Anomaly::HoleNeverRetransmitted, dir, fault.hole.lo, fault.hole.hi);
+        notes.push_weighed(Anomaly::HoleNeverRetransmitted, dir, fault.hole.lo, fault.hole.hi, !lossy);
     }
 }
 

@@ -45,7 +45,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     let sample_is_young = me.has(half::RTT_PENDING) && now_ns <= me.rtt_start_ns + rto;
     let rejected = una_known && me.snd_nxt.after(una) && now_ns > progress_ns + rto && !sample_is_young;
     let old = step < -TS_HARD && new_data || step < -TS_HARD_RUN && fault.ts_regress_run >= 3;
-    if old && rejected && fault.ts_regress_run >= 2 {
+    if old && rejected && fault.ts_regress_run >= 2 && now_ns >= me.last_ns {
         fault.ts_regress_hits = fault.ts_regress_hits.saturating_add(1);
         notes.push(Anomaly::TsRegressNew, dir, SeqNum(me.ts_hi), SeqNum(s.tsval));
     } else {

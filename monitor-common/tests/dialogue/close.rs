@@ -113,3 +113,17 @@ fn bare_acks_after_the_own_fin() {
         assert_eq!(t.hard, 0);
     });
 }
+
+/// Without its SYN the next connection on the same ports looks like that.
+#[test]
+fn data_after_the_own_fin_is_soft_in_the_middle_of_a_stream() {
+    Talk::each(|t| {
+        quiet!(t.a(data(1, 100, 1)));
+        quiet!(t.b(bare(1, 101)));
+        quiet!(t.a(fin(101, 1)));
+        quiet!(t.b(fin(1, 102)));
+        quiet!(t.a(bare(102, 2)));
+        assert_eq!(t.a(data(2_001, 100, 1_002)), "A data_after_own_fin");
+        assert_eq!(t.hard, 0);
+    });
+}

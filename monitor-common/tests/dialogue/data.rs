@@ -505,3 +505,35 @@ fn silence_of_a_minute_is_noted() {
         assert_eq!(t.wait(60_000).a(data(101, 100, 1)), "A idle_gap");
     });
 }
+
+/// tcptrace/6syns.dmp without its SYNs: the tuple is used again, far away.
+#[test]
+fn a_bare_ack_of_another_number_space_disowns_nothing() {
+    Talk::each(|t| {
+        for i in 0..3 {
+            quiet!(t.a(data(2_000_000 + 100 * i, 100, 1)));
+            quiet!(t.b(bare(1, 2_000_100 + 100 * i)));
+        }
+        for i in 0..5 {
+            let said = t.wait(100).a(bare(1_000, 500_000 + i));
+            assert!(!said.contains('!'), "{said}");
+        }
+        assert_eq!((t.nxt(A), t.hard), (2_000_300, 0));
+    });
+}
+
+/// DIAGNOSIS 1.1, capture_gap: a view that is proven to miss packets may have missed a retransmission too.
+#[test]
+fn in_a_lossy_view_a_hole_is_soft() {
+    Talk::each_open(|t| {
+        t.c.flags |= conn::CAPTURE_LOSSY;
+        stuck_hole(t);
+        let mut said = String::new();
+        for i in 0..8 {
+            said += &t.wait(500).a(data(801 + 100 * i, 100, 1));
+            t.b(bare(1, 101).sack(201, 901 + 100 * i));
+        }
+        assert!(said.contains("hole_never_retransmitted") && !said.contains('!'), "{said}");
+        assert_eq!(t.sync(A), "in_sync");
+    });
+}

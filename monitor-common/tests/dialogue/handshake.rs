@@ -339,3 +339,29 @@ fn accurate_ecn_bits_are_no_matter() {
         assert_eq!(t.phase(), "established");
     });
 }
+
+/// RFC 9293 3.10.7.3: in SYN-SENT a segment without SYN is dropped, so an injected one must not decide the numbers.
+#[test]
+fn what_is_injected_before_the_syn_ack_is_forgotten() {
+    Talk::each(|t| {
+        quiet!(t.a(syn()));
+        t.b(fin(-26_175, 1));
+        t.b(syn_ack());
+        quiet!(t.a(bare(1, 1)));
+        quiet!(t.b(data(1, 100, 1)));
+        quiet!(t.a(bare(1, 101)));
+        assert_eq!((t.nxt(B), t.phase(), t.hard), (101, "established", 0));
+        assert!(t.c.scale_known() && t.c.flags & conn::MID_STREAM == 0);
+    });
+}
+
+#[test]
+fn data_that_overtakes_the_syn_ack_is_kept() {
+    Talk::each(|t| {
+        quiet!(t.a(syn()));
+        quiet!(t.b(data(1, 100, 1)));
+        quiet!(t.b(syn_ack()));
+        quiet!(t.a(bare(1, 101)));
+        assert_eq!((t.nxt(B), t.phase(), t.hard), (101, "established", 0));
+    });
+}

@@ -7,7 +7,7 @@ pub fn duration(ns: u64) -> String {
     const US: u64 = 1_000;
     match ns {
         0..US => format!("{ns} ns"),
-        US..MS => format!("{} us", ns / US),
+        US..MS => format!("{} µs", ns / US),
         MS..SECOND => format!("{} ms", ns / MS),
         _ if ns < 100 * SECOND => format!("{}.{} s", ns / SECOND, ns % SECOND / (100 * MS)),
         _ => format!("{} s", ns / SECOND),
@@ -31,7 +31,7 @@ mod tests {
     #[test]
     fn durations_keep_three_digits_or_so() {
         assert_eq!(duration(900), "900 ns");
-        assert_eq!(duration(80_000), "80 us");
+        assert_eq!(duration(80_000), "80 µs");
         assert_eq!(duration(450 * MS), "450 ms");
         assert_eq!(duration(13 * SECOND + 250 * MS), "13.2 s");
         assert_eq!(duration(350 * SECOND), "350 s");

@@ -19,12 +19,13 @@ fn judge(view: &View) -> Option<Judgement> {
     }
     let sender = reset.sender;
     let (me, peer) = (view.half(sender), view.half(sender.other()));
+    let numbers = |a| view.history.seen(a).find(|s| s.speaker == sender.other());
     // Answered a challenge ACK of an old connection: that is reuse of the tuple.
-    if me.has(half::NEXT_SYN) || me.has(half::SYN) && !peer.has(half::SYN) {
+    let challenged = me.has(half::SYN) && !peer.has(half::SYN) && numbers(Anomaly::SynackBadAck).is_none();
+    if me.has(half::NEXT_SYN) || challenged {
         return None;
     }
     let by_kernel = view.reason_is(&REASONS);
-    let numbers = |a| view.history.seen(a).find(|s| s.speaker == sender.other());
     let (fact, expected, actual) = if let Some(s) = numbers(Anomaly::SynackBadAck) {
         ("SYN-ACK acknowledges", s.expected, s.actual)
     } else if let Some(s) = numbers(Anomaly::SynackIsnChange) {

@@ -2,6 +2,7 @@
 
 use crate::diagnose::view::View;
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
+use monitor_common::Anomaly;
 use monitor_common::tracker::state::half;
 
 pub const CAUSE: Cause = Cause { name: "tuple_reuse_conflict", judge };
@@ -17,6 +18,8 @@ fn judge(view: &View) -> Option<Judgement> {
     let over_unseen = view.history.is_client(sender)
         && me.has(half::SYN)
         && !peer.has(half::SYN)
+        // A SYN-ACK for another SYN is not taken either, but is no challenge.
+        && view.history.seen(Anomaly::SynackBadAck).next().is_none()
         && view.no_data()
         && !view.any_fin()
         && reset.seq() != me.iss.add(1);
