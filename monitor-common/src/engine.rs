@@ -162,8 +162,8 @@ mod tests {
     }
 
     fn talk() -> Talk {
-        let mut connection = Connection::default();
-        connection.key = FlowKey::canonical(v4(1), 40_000, v4(2), 80).0;
+        let key = FlowKey::canonical(v4(1), 40_000, v4(2), 80).0;
+        let connection = Connection { key, ..Connection::default() };
         Talk { connection, recorder: Recorder::default(), notes: Notes::default(), now_ns: MS }
     }
 
