@@ -65,8 +65,12 @@ pub fn on_sack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, not
             fault.dsack_rexmits = rexmits;
             fault.dsack_shift = shift;
             fault.dsack_shift_hits = if again { fault.dsack_shift_hits.saturating_add(1) } else { 1 };
-            if again {
-                notes.push(Anomaly::DsackShifted, dir, rexmit_seq, left);
+            // DIAGNOSIS 2.3 asks for two while the acknowledgement is stuck; a network that delivers late copies makes
+            // two as well, so hard only from the fourth on.
+            let stuck = s.ack == me.ack && me.dup_acks >= 3 && shift <= me.wnd_max;
+            if again && stuck {
+                let hard = fault.dsack_shift_hits >= 4;
+                notes.push_weighed(Anomaly::DsackShifted, dir, rexmit_seq, left, hard);
             }
         }
         highest = if any { highest.max(right) } else { right };
