@@ -1,8 +1,10 @@
 //! Links that outlive a killed agent, where that was asked for.
 
+use super::interfaces;
 use super::loader::Egress;
 use aya::programs::links::FdLink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Pins the links of `interface` under `folder` and notes the pins. A pin of an earlier run goes first: its maps are
 /// nobody's any more, so there is nothing to take over.
@@ -26,15 +28,29 @@ pub fn keep(
     Ok((None, kept))
 }
 
-/// Removes what a killed agent left pinned for `interface`, so that its hooks are free.
+/// The kernel frees a link some time after its last pin is gone.
+const FREED_LIMIT: Duration = Duration::from_secs(2);
+
+/// Removes what a killed agent left pinned for `interface`, and waits until its XDP hook is free.
 pub fn release(folder: &Path, interface: &str) {
+    let mut removed = false;
     for name in [format!("{interface}-ingress"), format!("{interface}-egress")] {
         let path = folder.join(name);
         match std::fs::remove_file(&path) {
-            Ok(()) => tracing::info!("removed {}, which an earlier run left pinned", path.display()),
+            Ok(()) => {
+                tracing::info!("removed {}, which an earlier run left pinned", path.display());
+                removed = true;
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => tracing::warn!("cannot remove {}: {e}", path.display()),
         }
+    }
+    let held =
+        || interfaces::list().is_ok_and(|all| all.iter().any(|i| i.name == interface && i.xdp_program.is_some()));
+    let deadline = Instant::now() + FREED_LIMIT;
+    // What is still there after that is somebody else's; attaching will name it.
+    while removed && held() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
