@@ -23,12 +23,40 @@ pub struct History {
     /// Clock of the tracker, nanoseconds.
     pub time_ns: u64,
     pub kernel: Vec<KernelFact>,
+    pub payload: PayloadFacts,
     /// Other connections whose numbers this one continues.
     pub relatives: Vec<Relative>,
     /// Evidence or reports about this connection were lost.
     pub events_lost: bool,
     /// The capture ended in damage.
     pub truncated: bool,
+}
+
+/// What only whole packets tell. Capture files that hold them do; the kernel programs never read payload, so it is empty
+/// live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PayloadFacts {
+    /// By speaker.
+    pub side: [PayloadSide; 2],
+}
+
+/// The payload of one speaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PayloadSide {
+    /// Data segments whose TCP checksum was right (RFC 9293 section 3.1).
+    pub checksum_good: u32,
+    /// ... and wrong.
+    pub checksum_bad: u32,
+    pub bad_first_ns: u64,
+    pub bad_last_ns: u64,
+    /// Sequence number of the first wrong one.
+    pub bad_seq: u32,
+    /// Segments that carried other bytes than one before them at the same sequence numbers.
+    pub overlaps: u32,
+    pub overlap_first_ns: u64,
+    pub overlap_last_ns: u64,
+    /// Where the first of them differed.
+    pub overlap_seq: u32,
 }
 
 /// How the connection ended.
@@ -133,6 +161,7 @@ impl History {
             phase: c.phase_without_reset(),
             time_ns: c.last_ns(),
             kernel: Vec::new(),
+            payload: PayloadFacts::default(),
             relatives: Vec::new(),
             events_lost,
             truncated: false,

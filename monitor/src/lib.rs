@@ -1,6 +1,6 @@
 //! The agent and the offline analyser.
 //!
-//! Data flows one way: `capture` (live or replay) -> `history` -> `diagnose` -> `store` -> `expose`, `api`, `cli`.
+//! Data flows one way: `capture` (live or replay) -> `history` -> `derive`, `diagnose` -> `store` -> `expose`, `api`, `cli`.
 //! aya appears only under `capture`.
 
 pub mod api;
@@ -8,6 +8,7 @@ pub mod capture;
 pub mod cli;
 pub mod community_id;
 pub mod config;
+pub mod derive;
 pub mod diagnose;
 pub mod error;
 pub mod expose;

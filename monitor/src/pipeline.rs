@@ -1,5 +1,6 @@
 //! From reports to findings: joins what belongs together, then diagnoses. The same for live and offline.
 
+use crate::derive;
 use crate::finding::{Finding, FindingKind};
 use crate::history::{End, History, KernelFact, Relative};
 use crate::relatives;
@@ -7,7 +8,7 @@ use crate::report::{self, FirstReset};
 use monitor_common::event::{Event, FullEvent, why};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::tracker::state::{Connection, half, sync_state};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What the tracepoints say belongs to a reset this close in time (DIAGNOSIS 3.2).
 const JOIN_NS: u64 = 10_000_000;
@@ -55,6 +56,8 @@ pub struct Pipeline {
     order: VecDeque<Life>,
     /// A desynchronisation that was reported while its connection lived.
     degraded: HashMap<Life, u64>,
+    /// Lives that the kernel gave up on, reported when it said so.
+    timed_out: HashSet<Life>,
 }
 
 impl Pipeline {
@@ -68,6 +71,7 @@ impl Pipeline {
             ends: HashMap::new(),
             order: VecDeque::new(),
             degraded: HashMap::new(),
+            timed_out: HashSet::new(),
         }
     }
 
@@ -110,9 +114,30 @@ impl Pipeline {
     /// A connection that ended without a reset, or that the observation ends with.
     pub fn on_end(&mut self, history: History) {
         let life = life_of(&history.connection);
-        if !self.ends.contains_key(&life) {
+        if !self.ends.contains_key(&life) && !self.timed_out.remove(&life) {
             self.hold(history, life);
         }
+    }
+
+    /// The kernel of one end gave a connection up without a RST (ETIMEDOUT): the table's view of it at that moment, as
+    /// from [`History::from_parts`]. A RST that follows replaces the finding; the sweep of the table adds none.
+    pub fn on_timeout(&mut self, mut history: History, now_ns: u64) {
+        let life = life_of(&history.connection);
+        if self.ends.contains_key(&life) || self.timed_out.contains(&life) {
+            return;
+        }
+        history.end = End::Silent;
+        history.time_ns = now_ns;
+        let id = self.id_for(&life);
+        if self.timed_out.len() == KEPT_ENDS {
+            // At worst the sweep reports some of them once more.
+            self.timed_out.clear();
+        }
+        self.timed_out.insert(life);
+        if self.degraded.len() < KEPT_ENDS {
+            self.degraded.insert(life, id);
+        }
+        self.push(history, life, id, self.settings.hold_ns);
     }
 
     fn on_reset(
@@ -183,6 +208,7 @@ impl Pipeline {
         while self.pending.front().is_some_and(|p| p.due_ns <= now_ns) {
             let Some(mut p) = self.pending.pop_front() else { return };
             p.history.kernel = self.join(&p.history);
+            derive::anomalies(&mut p.history);
             if let Some(mut finding) = report::finding(&p.history, to_unix, p.id, self.file.as_deref()) {
                 finding.echoes = p.echoes;
                 debug_assert!(finding.kind != FindingKind::Reset || finding.reset.is_some());

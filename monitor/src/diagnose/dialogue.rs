@@ -421,6 +421,7 @@ impl Dialogue {
         let mut history = History::from_parts(&self.connection, &self.evidence, &self.recorder);
         history.end = end;
         history.time_ns = self.now_ns;
+        crate::derive::anomalies(&mut history);
         history
     }
 }
