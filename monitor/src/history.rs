@@ -1,6 +1,8 @@
 //! What diagnosis reads: everything known of one connection at its end, from any source.
 
 use crate::finding::Endpoint;
+use crate::later::Later;
+use crate::surroundings::Surroundings;
 use monitor_common::Anomaly;
 use monitor_common::event::{Event, FullEvent, why};
 use monitor_common::evidence::{Entry, Evidence, Record, Recorder};
@@ -26,6 +28,12 @@ pub struct History {
     pub payload: PayloadFacts,
     /// Other connections whose numbers this one continues.
     pub relatives: Vec<Relative>,
+    /// Of the RST at hand: how it differs from its claimed sender's other packets.
+    pub identity: u8,
+    /// What followed the first effective RST.
+    pub later: Later,
+    /// What other connections tell about this one.
+    pub surroundings: Surroundings,
     /// Evidence or reports about this connection were lost.
     pub events_lost: bool,
     /// The capture ended in damage.
@@ -163,6 +171,9 @@ impl History {
             kernel: Vec::new(),
             payload: PayloadFacts::default(),
             relatives: Vec::new(),
+            identity: 0,
+            later: Later::default(),
+            surroundings: Surroundings::default(),
             events_lost,
             truncated: false,
         }
