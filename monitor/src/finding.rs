@@ -46,7 +46,13 @@ pub struct Finding {
     pub anomalies: Vec<AnomalyCount>,
     pub visibility: Visibility,
     pub also_considered: Vec<Considered>,
+    /// Facts that speak against the cause, in words; each costs 30 of the confidence.
+    #[serde(default)]
+    pub contradictions: Vec<String>,
     pub kernel: Option<Kernel>,
+    /// What a kernel said, or what the kernel of the host concerned would have told.
+    #[serde(default)]
+    pub kernel_evidence: String,
     /// One sentence with the numbers filled in.
     pub summary: String,
     /// What to check next.
@@ -100,6 +106,13 @@ pub struct Desync {
     pub expected: u32,
     pub actual: u32,
     pub distance_bytes: i64,
+    /// Where the numbers went apart: `beyond_observer` (towards the receiver of the data), `before_observer` (towards
+    /// its sender), `unknown`.
+    #[serde(default)]
+    pub location: String,
+    /// Bytes of that direction acknowledged since, as far as is certain.
+    #[serde(default)]
+    pub delivered_bytes: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,6 +179,9 @@ pub struct Volume {
     pub server_segments: u32,
     /// First to last segment seen.
     pub duration_ns: u64,
+    /// One direction carried more than 256 KiB with at least 8 KiB in flight; else it was interactive.
+    #[serde(default)]
+    pub bulk: bool,
 }
 
 impl Endpoint {

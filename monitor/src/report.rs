@@ -3,12 +3,13 @@
 mod evidence;
 
 use crate::community_id::community_id;
-use crate::diagnose::desync::DesyncView;
+use crate::diagnose::desync::{DesyncView, flight_size};
 use crate::diagnose::shape::ResetView;
 use crate::diagnose::view::View;
-use crate::diagnose::{self, NOTHING, UNKNOWN, Verdict};
+use crate::diagnose::{self, NOTHING, UNKNOWN, Verdict, kernel_word};
 use crate::finding::{AnomalyCount, Desync, Finding, FindingKind, Kernel, Reset, VERSION, Visibility, Volume};
 use crate::history::History;
+use monitor_common::flow::Direction;
 use monitor_common::segment::flags;
 use monitor_common::tracker::state::kind;
 
@@ -38,6 +39,7 @@ pub fn finding(history: &History, to_unix: &dyn Fn(u64) -> u64, id: u64, file: O
         mechanism,
         desync,
         also_considered,
+        contradictions,
         summary,
         advice,
     } = verdict;
@@ -63,7 +65,9 @@ pub fn finding(history: &History, to_unix: &dyn Fn(u64) -> u64, id: u64, file: O
         anomalies: anomalies(history, to_unix),
         visibility: visibility(history),
         also_considered,
+        contradictions,
         kernel: kernel(&view),
+        kernel_evidence: kernel_word::sentence(&view, cause),
         summary,
         advice,
         evidence,
@@ -93,6 +97,8 @@ fn desync(history: &History, d: &DesyncView, to_unix: &dyn Fn(u64) -> u64) -> De
         expected: d.expected.0,
         actual: d.actual.0,
         distance_bytes: d.distance,
+        location: d.place().name().into(),
+        delivered_bytes: d.delivered_since(history),
     }
 }
 
@@ -142,7 +148,32 @@ fn volume(history: &History) -> Volume {
         client_segments: client.segments,
         server_segments: server.segments,
         duration_ns: history.connection.last_ns().saturating_sub(history.connection.created_ns),
+        bulk: [Direction::Forward, Direction::Reverse].into_iter().any(|d| is_bulk(history, d)),
     }
+}
+
+/// Whether `speaker` sent much, and much at a time (DIAGNOSIS 3.6).
+fn is_bulk(history: &History, speaker: Direction) -> bool {
+    const MUCH: u64 = 256 * 1024;
+    const AT_A_TIME: u64 = 8 * 1024;
+    let (me, peer) = (history.half(speaker), history.half(speaker.other()));
+    // What was in flight can be told at the end, from the last headers, and on average over the whole life.
+    let at_the_end = u64::from(flight_size(me, peer));
+    let mut una = None;
+    let mut recorded = 0;
+    for r in &history.records {
+        if r.speaker != speaker && r.record.flags & flags::ACK != 0 {
+            una = Some(r.record.ack);
+        } else if r.speaker == speaker
+            && let Some(una) = una
+        {
+            recorded = recorded.max(i64::from(r.record.seq.add(r.record.payload_len).distance(una)));
+        }
+    }
+    let life = history.connection.last_ns().saturating_sub(history.connection.created_ns).max(1);
+    let average = u128::from(me.bytes) * u128::from(me.rtt_min_us) * 1_000 / u128::from(life);
+    let most = at_the_end.max(recorded.max(0) as u64).max(average.min(u128::from(u64::MAX)) as u64);
+    me.bytes > MUCH && most >= AT_A_TIME
 }
 
 #[cfg(test)]

@@ -85,7 +85,8 @@ fn explain_tells_the_chain_with_relative_times_and_what_to_check() {
         "How it came to exist: a TCP stack aborted its own live connection",
         "Effect: at exactly the number that the receiver expected",
         "Also considered\n  - seq_translation_fault (confidence 40): a device that shifts numbers",
-        "What could not be seen\n  - The local kernel gave no reason",
+        "What speaks against it\n  - the same end was in order on another path",
+        "What could not be seen\n  - No kernel's word was at hand",
         "Check next\n  Look at the client's TCP stack",
     ] {
         assert!(text.contains(part) || in_one_line.contains(part), "no '{part}' in:\n{text}");

@@ -33,6 +33,46 @@ pub struct DesyncView {
     pub hard: u16,
 }
 
+/// Where the numbers went apart, as the observer stands (DIAGNOSIS 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Between the observer and the receiver of the data: the receiver's words are wrong, the sender's consistent.
+    Beyond,
+    /// Between the sender and the observer: the sender's own words contradict each other.
+    Before,
+    Unknown,
+}
+
+impl Place {
+    pub fn name(self) -> &'static str {
+        match self {
+            Place::Beyond => "beyond_observer",
+            Place::Before => "before_observer",
+            Place::Unknown => "unknown",
+        }
+    }
+}
+
+impl DesyncView {
+    pub fn place(&self) -> Place {
+        match self.kind {
+            kind::OFFSET | kind::SACK_OFFSET | kind::ACK_UNSENT_ERRATIC | kind::SHRINK => Place::Beyond,
+            kind::OFFSET_UPSTREAM | kind::GAP | kind::PAWS => Place::Before,
+            _ => Place::Unknown,
+        }
+    }
+
+    /// Bytes of the direction at fault that got through since the numbers diverged; what is certain of it.
+    pub fn delivered_since(&self, history: &History) -> u32 {
+        let receiver = history.half(self.data.other());
+        if receiver.ack_ns <= self.first_ns {
+            return 0;
+        }
+        let entry = history.connection.fault[self.data.index()].sync.entry_nxt;
+        receiver.ack.distance(entry).max(0) as u32
+    }
+}
+
 /// A gap in a sender's stream that its receiver waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenHole {

@@ -64,6 +64,7 @@ pub fn verdict(view: &View, reset: &ResetView) -> Verdict {
         mechanism: view.mechanism(),
         desync: view.desync,
         also_considered: if late_answer { Vec::new() } else { vec![attempt] },
+        contradictions: Vec::new(),
         summary: format!(
             "A RST that claims to come from {} carries {}, {place}: {fate} (RFC 5961 section 3.2). {consequence}",
             view.who(reset.sender),

@@ -7,11 +7,13 @@
 //! To add a cause: a file under `causes/` with its rule, its words and its tests, and its line in [`causes::ALL`].
 
 pub mod causes;
+mod confidence;
 pub mod desync;
 #[cfg(test)]
 pub mod dialogue;
 pub mod echo;
 mod ineffective;
+pub mod kernel_word;
 pub mod shape;
 mod unknown;
 pub mod view;
@@ -48,6 +50,8 @@ pub struct Verdict {
     pub mechanism: Mechanism,
     pub desync: Option<DesyncView>,
     pub also_considered: Vec<Considered>,
+    /// Facts that speak against the cause, in words.
+    pub contradictions: Vec<String>,
     pub summary: String,
     pub advice: String,
 }
@@ -107,8 +111,10 @@ pub struct Judgement {
     pub kernel_agrees: bool,
     /// Independent classes of evidence beyond the first.
     pub further_classes: u8,
-    /// Facts that speak against it.
-    pub contradictions: u8,
+    /// Facts that speak against it, in words.
+    pub contradictions: Vec<String>,
+    /// The rule rests on windows, so it is only as good as their scale.
+    pub by_window: bool,
     /// Upper bound of the certainty about who.
     pub culprit_cap: Option<u8>,
     /// Worth naming when another cause wins.
@@ -131,7 +137,8 @@ impl Judgement {
             basis,
             kernel_agrees: false,
             further_classes: 0,
-            contradictions: 0,
+            contradictions: Vec::new(),
+            by_window: false,
             culprit_cap: None,
             listed: true,
             summary: String::new(),
@@ -153,30 +160,6 @@ pub struct Cause {
     pub judge: fn(&View) -> Option<Judgement>,
 }
 
-/// DIAGNOSIS 3.4. (No cross-flow evidence yet; no rule rests on an inferred window scale, because none is inferred.)
-fn confidence(view: &View, j: &Judgement) -> u8 {
-    let (base, seen) = match j.basis {
-        Basis::Wire(base) => (base, true),
-        Basis::Inherent(base) | Basis::Kernel(base) => (base, false),
-    };
-    let mut score = i32::from(base);
-    if j.kernel_agrees {
-        score += 10;
-    }
-    score += 5 * i32::from(j.further_classes.min(3));
-    score -= 30 * i32::from(j.contradictions);
-    if seen && view.history.mid_stream() {
-        score -= 15;
-    }
-    if seen && view.history.one_way() {
-        score -= 25;
-    }
-    if seen && view.lossy() {
-        score -= 20;
-    }
-    score.clamp(5, 99) as u8
-}
-
 /// The verdict on a connection's end.
 pub fn diagnose(history: &History) -> Verdict {
     let view = View::new(history);
@@ -192,7 +175,7 @@ pub fn diagnose(history: &History) -> Verdict {
         .iter()
         .filter_map(|cause| (cause.judge)(&view).map(|j| (cause.name, j)))
         .map(|(name, j)| {
-            let score = confidence(&view, &j);
+            let score = confidence::confidence(&view, name, &j);
             (name, j, score)
         })
         .collect();
@@ -223,6 +206,7 @@ pub fn diagnose(history: &History) -> Verdict {
         mechanism: view.mechanism(),
         desync: view.desync,
         also_considered,
+        contradictions: j.contradictions,
         summary: with_limits(&view, j.summary),
         advice: j.advice,
     }
@@ -281,6 +265,7 @@ fn nothing(view: &View) -> Verdict {
         mechanism: view.mechanism(),
         desync: None,
         also_considered: Vec::new(),
+        contradictions: Vec::new(),
         summary: "Nothing to report: the ends agreed on every byte and nobody reset the connection.".into(),
         advice: String::new(),
     }

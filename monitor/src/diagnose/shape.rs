@@ -47,6 +47,10 @@ pub enum Mechanism {
     ReplyToNoAck,
     /// An end's own decision, in a form that Linux does not give it.
     ForeignAbort,
+    /// A packet filter made it in an end's name.
+    NetfilterReject,
+    /// It did not come from whom it claims to come from.
+    Forged,
     /// The end fell silent.
     TimeoutNoRst,
     /// There was no end yet, or a clean one.
@@ -61,6 +65,8 @@ impl Mechanism {
             Mechanism::ReplyToAck => "reply_to_ack",
             Mechanism::ReplyToNoAck => "reply_to_noack",
             Mechanism::ForeignAbort => "foreign_abort",
+            Mechanism::NetfilterReject => "netfilter_reject",
+            Mechanism::Forged => "forged",
             Mechanism::TimeoutNoRst => "timeout_no_rst",
             Mechanism::None => "none",
             Mechanism::Unknown => "unknown",

@@ -38,6 +38,7 @@ pub fn verdict(view: &View, judged: Vec<(&'static str, Judgement, u8)>) -> Verdi
         mechanism: view.mechanism(),
         desync: view.desync,
         also_considered: hypotheses,
+        contradictions: Vec::new(),
         summary: with_limits(view, format!("{event}, and no known cause fits. {closest}")),
         advice: "Capture both ends, from before the handshake; on the host that sent the RST, the kernel's reset \
                  reason (Linux 6.10 and later) decides most cases."

@@ -256,6 +256,11 @@ impl<'a> View<'a> {
         self.history.capture_lossy()
     }
 
+    /// The window scale was inferred from what the receiver took, not read from the SYNs.
+    pub fn scale_inferred(&self) -> bool {
+        false
+    }
+
     /// What is wrong with this vantage point, in words; empty when nothing is.
     pub fn limits(&self) -> Vec<String> {
         let mut out = Vec::new();

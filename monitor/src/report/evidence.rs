@@ -2,6 +2,7 @@
 
 use crate::diagnose::Verdict;
 use crate::diagnose::desync::{DesyncView, class};
+use crate::diagnose::kernel_word;
 use crate::diagnose::shape::ResetView;
 use crate::diagnose::view::View;
 use crate::diagnose::words::{bytes, count, duration};
@@ -70,7 +71,7 @@ pub fn chain(view: &View, verdict: &Verdict, to_unix: &dyn Fn(u64) -> u64) -> Ve
             time_ns: fact.time_ns,
             speaker: fact.local,
             what: "kernel",
-            text: format!("the {}'s kernel, {}: {}", view.role(fact.local), fact.source, fact.reason),
+            text: kernel_word::said(view, fact),
         });
     }
     if let Some(r) = &view.reset {

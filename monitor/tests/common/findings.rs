@@ -51,6 +51,8 @@ pub fn desynchronised(id: u64) -> Finding {
             expected: 199_633,
             actual: 202_633,
             distance_bytes: 3000,
+            location: "before_observer".into(),
+            delivered_bytes: 0,
         }),
         anomalies: vec![AnomalyCount {
             name: "hole_never_retransmitted".into(),
@@ -66,7 +68,9 @@ pub fn desynchronised(id: u64) -> Finding {
             confidence: 40,
             why_not: "a device that shifts numbers would have shifted the duplicate reports of retransmissions, too".into(),
         }],
+        contradictions: vec!["the same end was in order on another path".into()],
         kernel: None,
+        kernel_evidence: "No kernel's word was at hand.".into(),
         summary: "The client's TCP skipped 3,000 bytes that it never sent, 13.1 s before it reset the connection; the \
                   server went on acknowledging 199633."
             .into(),
@@ -97,6 +101,7 @@ pub fn desynchronised(id: u64) -> Finding {
             client_segments: 2213,
             server_segments: 1120,
             duration_ns: 14_200_000_000,
+            bulk: true,
         },
         echoes: 2,
     }

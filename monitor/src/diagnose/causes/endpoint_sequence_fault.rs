@@ -146,7 +146,11 @@ fn seq_regress(view: &View, d: &DesyncView) -> Judgement {
         culprit: Culprit::End(d.data),
         culprit_cap: Some(SHARED_BLAME),
         further_classes: further_classes(view.history, d),
-        contradictions: u8::from(foreign),
+        contradictions: if foreign {
+            vec!["packets in this end's name came with another TTL or IP-ID series".into()]
+        } else {
+            Vec::new()
+        },
         summary: format!(
             "{} disowns {} that were seen sent in its name: its own acknowledgements go on at {} instead of {}; {}.",
             view.who_first(d.data),

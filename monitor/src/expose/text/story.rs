@@ -20,6 +20,7 @@ pub fn story(f: &Finding, look: &Look) -> String {
     if let Some(reset) = &f.reset {
         section(&mut out, look, "The reset", &the_reset(f, reset, look));
     }
+    section(&mut out, look, "What speaks against it", &bullets(&f.contradictions, look));
     section(&mut out, look, "Also considered", &considered(f, look));
     section(&mut out, look, "What could not be seen", &limits(f, look));
     section(&mut out, look, "Check next", &paragraph(&f.advice, look.width, INDENT));
@@ -159,6 +160,11 @@ fn considered(f: &Finding, look: &Look) -> String {
     f.also_considered.iter().map(line).collect()
 }
 
+fn bullets(lines: &[String], look: &Look) -> String {
+    lines.iter().map(|l| wrap(l, look.width, BULLET, HANGING)).collect()
+}
+
 fn limits(f: &Finding, look: &Look) -> String {
-    words::limits(f).into_iter().map(|l| wrap(l, look.width, BULLET, HANGING)).collect()
+    let unheard = f.kernel.is_none().then_some(f.kernel_evidence.as_str()).filter(|words| !words.is_empty());
+    words::limits(f).into_iter().chain(unheard).map(|l| wrap(l, look.width, BULLET, HANGING)).collect()
 }

@@ -114,10 +114,6 @@ pub fn limits(f: &Finding) -> Vec<&'static str> {
         (capture_lossy, "Packets are proven missing from the observation, so gaps weigh less."),
         (truncated, "The capture ended in damage before this connection did."),
         (events_lost, "Reports or evidence about this connection were lost."),
-        (
-            f.kernel.is_none() && f.file.is_none(),
-            "The local kernel gave no reason: the reset was made elsewhere, or this kernel has no reset reasons.",
-        ),
     ];
     limits.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words).collect()
 }

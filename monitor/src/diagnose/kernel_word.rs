@@ -1,0 +1,98 @@
+//! What the kernel said about a verdict, and what it would have said where nobody asked it (DIAGNOSIS 3.2, 3.6).
+
+use super::NOTHING;
+use super::view::View;
+use crate::history::KernelFact;
+
+/// What the kernel of the host concerned would tell, on Linux 6.12 or later. None where the packets say it all.
+pub fn would_tell(cause: &str) -> Option<&'static str> {
+    Some(match cause {
+        "seq_translation_fault" | "payload_rewrite_fault" | "data_injection_desync" => {
+            "the sender's host would show segments dropped with TCP_ACK_UNSENT_DATA, the receiver's with TCP_OLD_SEQUENCE"
+        }
+        "sack_translation_fault" => "the sender's counter TCPSACKDiscard would grow with every such acknowledgement",
+        "window_scale_fault" | "window_overrun" => {
+            "the receiver's host would show segments dropped with TCP_INVALID_END_SEQUENCE, TCP_OVERWINDOW or TCP_ZEROWINDOW"
+        }
+        "endpoint_sequence_fault" => {
+            "the faulty end's own kernel would show whether its socket's numbers are those on the wire (ss -tine)"
+        }
+        "window_shrink_stranding" => "the receiver's host would show segments dropped with TCP_ZEROWINDOW or PROTO_MEM",
+        "timestamp_regression" => "the receiver's host would show segments dropped with TCP_RFC7323_PAWS",
+        "desync_unattributed" => "the drop reasons on both hosts would show which end refuses what",
+        "rst_injected" | "policy_reset" | "middlebox_idle_timeout" => {
+            "the claimed sender's host would have no tcp_send_reset for this reset"
+        }
+        "handshake_violation" => {
+            "the reset's sender would give TCP_INVALID_ACK_SEQUENCE, TCP_RFC7323_PAWS or TCP_ACK_UNSENT_DATA as the reason"
+        }
+        "accept_queue_overflow" => {
+            "the server would show the handshake's last segment dropped with TCP_LISTEN_OVERFLOW"
+        }
+        "tuple_reuse_conflict" => "the reset's sender would give TCP_INVALID_ACK_SEQUENCE as the reason",
+        "port_closed" | "peer_lost_state" => {
+            "the reset's sender would give NO_SOCKET as the reason, or TCP_FLAGS at a listener"
+        }
+        "handshake_abandoned" => "the client would give TCP_STATE or NO_SOCKET as the reason",
+        "keepalive_timeout" => "the reset's sender would give TCP_KEEPALIVE_TIMEOUT as the reason",
+        "segment_corruption" => "the receiver's host would show segments dropped with TCP_CSUM",
+        "pmtu_blackhole" | "path_blackhole" | "zero_window_timeout" => {
+            "the sender's socket would report ETIMEDOUT (inet_sk_error_report)"
+        }
+        "nat_state_fault" => "the end without the connection would give NO_SOCKET or TCP_FLAGS as the reason",
+        "data_after_close" => "the closed end would give TCP_ABORT_ON_DATA or TCP_TIMEWAIT_SOCKET as the reason",
+        "post_close_cleanup" => "the reset's sender would give TCP_ABORT_ON_CLOSE or TCP_STATE as the reason",
+        "close_with_unread_data" => "the reset's sender would give TCP_ABORT_ON_CLOSE as the reason",
+        "abortive_close" => {
+            "the reset's sender would give TCP_STATE, TCP_ABORT_ON_LINGER or TCP_DISCONNECT_WITH_DATA as the reason"
+        }
+        "resource_abort" => "the reset's sender would give TCP_ABORT_ON_MEMORY as the reason",
+        "mptcp_subflow_reset" => "the reset's sender would give MPTCP_RST_* as the reason",
+        "unknown_reset" => "the reset's sender would give a reason",
+        _ => return None,
+    })
+}
+
+/// `the server's kernel, tcp_send_reset: TCP_STATE`.
+pub fn said(view: &View, fact: &KernelFact) -> String {
+    format!("the {}'s kernel, {}: {}", view.role(fact.local), fact.source, fact.reason)
+}
+
+/// For the report: the kernel's words, or what they would have been.
+pub fn sentence(view: &View, cause: &str) -> String {
+    let mut words: Vec<String> = view.history.kernel.iter().map(|f| said(view, f)).collect();
+    words.dedup();
+    match (words.is_empty(), would_tell(cause)) {
+        (false, _) => format!("With evidence of a kernel: {}.", words.join("; ")),
+        (true, Some(would)) => format!("No kernel's word was at hand: {would}."),
+        (true, None) if cause == NOTHING => String::new(),
+        (true, None) => "No kernel's word was at hand.".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::dialogue::*;
+    use crate::diagnose::{UNKNOWN, causes};
+
+    #[test]
+    fn every_cause_has_something_that_a_kernel_would_tell() {
+        for name in causes::ALL.iter().map(|c| c.name).chain([UNKNOWN]) {
+            assert!(would_tell(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_said_is_said_again_and_what_was_not_is_named() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).send(Server, abort());
+            let mut h = d.history();
+            let without = sentence(&View::new(&h), "close_with_unread_data");
+            assert!(without.starts_with("No kernel") && without.contains("TCP_ABORT_ON_CLOSE"), "{without}");
+            h.kernel.push(d.fact("tcp_send_reset", Server, "TCP_ABORT_ON_CLOSE", false, 7));
+            let with = sentence(&View::new(&h), "close_with_unread_data");
+            assert!(with.contains("the server's kernel, tcp_send_reset: TCP_ABORT_ON_CLOSE"), "{with}");
+        });
+    }
+}
