@@ -6,7 +6,7 @@ use crate::tracker::notes::Notes;
 use bytemuck::{Pod, Zeroable};
 
 /// Raised when any shared layout changes; part of the pin path.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Ways of one set of the connection table.
 pub const WAYS: usize = 16;
@@ -106,7 +106,7 @@ pub struct Scratch {
     pub hook: u32,
     /// [`complaint`] to log after the packet, 0 mostly.
     pub complaint: u32,
-    pub pad: u32,
+    pub pad: [u32; 2],
 }
 
 /// What a program has to say of itself.

@@ -15,7 +15,7 @@ use crate::segment::{Segment, flags};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
 use crate::tracker::state::{Connection, Hook, Phase, half};
-use crate::tracker::{self, handshake};
+use crate::tracker::{self, handshake, identity};
 
 /// Whether an observation is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +100,21 @@ fn sync_states(c: &Connection) -> [u8; 2] {
 
 /// Tracks the segment and records its header; `notes` tells what it did.
 #[inline(always)]
-pub fn track(c: &mut Connection, recorder: &mut Recorder, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+pub fn track(
+    c: &mut Connection,
+    recorder: &mut Recorder,
+    dir: Direction,
+    hook: u8,
+    s: &Segment,
+    now_ns: u64,
+    notes: &mut Notes,
+) {
     notes.clear();
     notes.before = c.phase() as u8;
     notes.sync_before = sync_states(c);
+    if s.has(flags::RST) || c.half[dir.index()].has(half::RST) {
+        notes.identity = identity::of(&c.half[dir.index()], hook, s);
+    }
     recorder.put(dir, c.half[dir.index()].segments, s, now_ns);
     tracker::on_segment(c, dir, s, now_ns, notes);
     notes.after = c.phase() as u8;
@@ -113,6 +124,9 @@ pub fn track(c: &mut Connection, recorder: &mut Recorder, dir: Direction, s: &Se
 /// RSTs of one speaker that are reported one by one; further ones are counted in its half.
 pub const REPORTED_RESETS: u8 = 4;
 
+/// Segments of a speaker after its effective RST that are reported one by one.
+pub const REPORTED_AFTER_RESET: u8 = 3;
+
 /// Bits of [`why`]; 0 when there is nothing to report. After `Evidence::enter`.
 #[inline(always)]
 pub fn why(c: &Connection, dir: Direction, notes: &Notes) -> u8 {
@@ -121,6 +135,9 @@ pub fn why(c: &Connection, dir: Direction, notes: &Notes) -> u8 {
     let ended = notes.after == Phase::Reset as u8 && notes.before != Phase::Reset as u8;
     if notes.effect != NO_RESET && (ended || c.half[dir.index()].rst_count <= REPORTED_RESETS) {
         bits |= why::RESET;
+    }
+    if notes.after_reset != 0 {
+        bits |= why::AFTER_RESET;
     }
     if notes.sync_before != notes.sync_after {
         bits |= why::SYNC;
@@ -181,7 +198,8 @@ mod tests {
                 tracker::begin(&mut self.connection, &key, s, 0, self.now_ns);
             }
             self.now_ns += MS;
-            track(&mut self.connection, &mut self.recorder, speaker, s, self.now_ns, &mut self.notes);
+            let hook = Hook::Ingress as u8;
+            track(&mut self.connection, &mut self.recorder, speaker, hook, s, self.now_ns, &mut self.notes);
             why(&self.connection, speaker, &self.notes)
         }
 

@@ -18,6 +18,29 @@ pub mod why {
     pub const HARD_ANOMALY: u8 = 1 << 3;
     /// The 4-tuple begins a new life: the connection is the old one, as it was.
     pub const REUSED: u8 = 1 << 4;
+    /// One of the first segments of a speaker after its own effective RST, other than a RST
+    /// ([`crate::engine::REPORTED_AFTER_RESET`] within [`crate::tracker::AFTER_RESET_NS`]): whether it lives on.
+    pub const AFTER_RESET: u8 = 1 << 5;
+}
+
+/// Bits of [`Event::identity`]: in what the packet differs from those that its speaker sent before.
+///
+/// Raw differences: which of them a genuine stack makes, too, depends on the reset's shape and is for the reader to
+/// judge.
+pub mod identity {
+    /// The TTL (IPv6: hop limit) differs by two, or by one where eight or more packets in a row had the same.
+    pub const TTL_DIFFERS: u8 = 1 << 0;
+    /// The speaker's IPv4 IDs increment, and this one is not 1 to 1024 after the last (RFC 6864). An ID of 0 is no break
+    /// in a RST that answers a segment (RST alone, or with sequence number 0): Linux sends those with ID 0 and DF.
+    pub const ID_BREAK: u8 = 1 << 1;
+    /// Another source MAC address than the last segment's.
+    pub const L2_DIFFERS: u8 = 1 << 2;
+    /// DF, TOS or IPv6 flow label differ from the last segment's. In a RST that answers a segment only DF counts: its TOS
+    /// is copied from that segment, and its flow label is not the connection's.
+    pub const LABEL_DIFFERS: u8 = 1 << 3;
+    /// A RST that leaves this host although packets of its claimed sender come in here or pass through: nothing of it
+    /// came in, so this host made it.
+    pub const NO_INGRESS_TWIN: u8 = 1 << 4;
 }
 
 /// [`Event::tag`].
@@ -51,11 +74,11 @@ pub struct Event {
     pub first: u8,
     /// The evidence found no room in its map.
     pub evidence_lost: u8,
-    pub pad: u8,
+    /// [`identity`] of a RST, and of a segment that follows its speaker's effective RST; else 0.
+    pub identity: u8,
     /// The segment that caused the report.
     pub record: Record,
     pub notes: Notes,
-    pub pad2: u32,
     pub connection: Connection,
 }
 

@@ -116,7 +116,7 @@ pub struct Packet {
     pub segment: Segment,
     /// [`Direction`] of the segment.
     pub direction: u8,
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
 }
 
 impl Packet {
@@ -148,6 +148,7 @@ pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(
     let Some(link) = bytes.at(0, 14) else {
         return Err(Reason::TruncatedLink);
     };
+    out.segment.l2 = link_hash(link.be16(6), link.be32(8));
     let mut ethertype = link.be16(12);
     let mut offset = 14;
     // Unrolled by the compiler: three tags at most, each at a constant offset.
@@ -174,6 +175,16 @@ pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(
     tcp(bytes, tcp_at, out)
 }
 
+/// Hash of a source MAC address, never 0; 0 for none.
+#[inline(always)]
+const fn link_hash(high: u16, low: u32) -> u16 {
+    if high as u32 | low == 0 {
+        return 0;
+    }
+    let hash = ((low ^ (high as u32).wrapping_mul(0x85eb_ca6b)).wrapping_mul(0x9e37_79b1) >> 16) as u16;
+    if hash == 0 { 1 } else { hash }
+}
+
 /// Whether the buffer plausibly holds all headers: enough for a TCP segment with any options in IPv4 without options,
 /// or no TCP at all. The caller makes more of the packet linear where it does not.
 #[inline(always)]
@@ -196,6 +207,7 @@ pub fn ip<B: Bytes>(bytes: B, offset: usize, wire_len: u32, out: &mut Packet) ->
     let Some(start) = bytes.at(offset, 2) else {
         return Err(Reason::TruncatedIp);
     };
+    out.segment.l2 = 0;
     let tcp_at = match start.byte(0) >> 4 {
         4 => ipv4(bytes, offset, wire_len, out)?,
         6 => ipv6(bytes, offset, wire_len, out)?,

@@ -65,6 +65,9 @@ pub struct Segment {
     pub packet: u16,
     pub mss: u16,
     pub ip_id: u16,
+    /// Hash of the frame's source MAC address; 0 where there is none.
+    pub l2: u16,
+    pub pad: u16,
     pub ttl: u8,
     pub tos: u8,
     pub wscale: u8,
@@ -86,6 +89,19 @@ impl Segment {
     #[inline(always)]
     pub const fn seq_len(&self) -> u32 {
         self.payload_len.wrapping_add(self.has(flags::SYN) as u32).wrapping_add(self.has(flags::FIN) as u32)
+    }
+
+    /// Bit of [`Segment::label`] that is DF.
+    pub const LABEL_DF: u16 = 1;
+
+    /// What a stack keeps for the packets of a connection: DF, the TOS without its ECN bits, and the IPv6 flow label,
+    /// hashed but for DF. Never 0.
+    #[inline(always)]
+    pub const fn label(&self) -> u16 {
+        let both = self.flow_label.wrapping_mul(64) ^ (self.tos >> 2) as u32;
+        let hash = (both.wrapping_mul(0x9e37_79b1) >> 18) as u16;
+        let df = (self.packet & packet::DF != 0) as u16;
+        0x8000 | hash << 1 | df
     }
 
     /// First sequence number after the segment.

@@ -178,8 +178,7 @@ unsafe fn fill(e: *mut Event, scratch: &Scratch, head: &Head, tag: u32, now_ns: 
         (*e).phase = head.phase;
         (*e).first = scratch.notes.first;
         (*e).evidence_lost = head.lost;
-        (*e).pad = 0;
-        (*e).pad2 = 0;
+        (*e).identity = scratch.notes.identity;
         let r = &raw mut (*e).record;
         (*r).fill(&scratch.packet.segment, now_ns);
         copy(Some(&raw const scratch.notes), &raw mut (*e).notes);

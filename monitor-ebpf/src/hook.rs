@@ -182,7 +182,7 @@ fn track(hooked: u32, now_ns: u64) -> bool {
     }
     // SAFETY: an array element; who writes what is argued in `maps`.
     let recorder = unsafe { &mut *recorder };
-    engine::track(c, recorder, dir, segment, now_ns, &mut scratch.notes);
+    engine::track(c, recorder, dir, scratch.hook as u8, segment, now_ns, &mut scratch.notes);
     true
 }
 

@@ -111,14 +111,17 @@ fn tolerated(sender: &Half, fault: &super::state::Fault, ack: SeqNum, sent: SeqN
 
 #[inline(always)]
 fn advance(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
+    let me = &c.half[dir.index()];
+    // The acknowledgement that crosses the sampled end is the sample, so that its flag has one writer, the sender.
+    let crosses = !me.has(half::ACKED) || me.ack.before(c.half[dir.other().index()].rtt_seq);
     let sender = &mut c.half[dir.other().index()];
     // Written by the reader of the sample, read by nobody else: see the note on races in `state`.
-    if sender.has(half::RTT_PENDING) && s.ack.at_or_after(sender.rtt_seq) {
+    if crosses && sender.has(half::RTT_PENDING) && s.ack.at_or_after(sender.rtt_seq) {
         let us = (now_ns.saturating_sub(sender.rtt_start_ns) / 1_000).clamp(1, u32::MAX as u64) as u32;
         if sender.rtt_min_us == 0 || us < sender.rtt_min_us {
             sender.rtt_min_us = us;
         }
-        sender.flags &= !half::RTT_PENDING;
+        sender.rtt_samples = sender.rtt_samples.saturating_add(1);
     }
     let me = &mut c.half[dir.index()];
     me.ack = s.ack;

@@ -2,7 +2,7 @@
 
 use super::state::{Connection, half};
 use crate::flow::Direction;
-use crate::segment::{Segment, flags};
+use crate::segment::{Segment, flags, opt};
 
 /// What a RST does at its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,8 @@ pub enum Effect {
     OutOfWindow = 2,
     /// The receiver was not seen, so nothing can be checked; taken as effective.
     Unverified = 3,
+    /// Not signed although the receiver requires it (MD5, RFC 2385 section 2; TCP-AO, RFC 5925 section 7.4): ignored.
+    Unsigned = 4,
 }
 
 impl Effect {
@@ -25,6 +27,7 @@ impl Effect {
             Effect::InWindow => "in_window",
             Effect::OutOfWindow => "out_of_window",
             Effect::Unverified => "unverified",
+            Effect::Unsigned => "unsigned",
         }
     }
 
@@ -33,6 +36,7 @@ impl Effect {
             0 => Effect::Exact,
             1 => Effect::InWindow,
             2 => Effect::OutOfWindow,
+            4 => Effect::Unsigned,
             _ => Effect::Unverified,
         }
     }
@@ -46,6 +50,9 @@ impl Effect {
 #[inline(always)]
 pub fn on_rst(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> Effect {
     let effect = effect(c, dir, s);
+    if effect.is_effective() && c.fault[dir.index()].rst_ns == 0 {
+        c.fault[dir.index()].rst_ns = now_ns;
+    }
     let me = &mut c.half[dir.index()];
     me.flags |= if effect.is_effective() { half::RST } else { half::RST_INEFFECTIVE };
     me.rst_count = me.rst_count.saturating_add(1);
@@ -58,6 +65,11 @@ pub fn on_rst(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> E
 fn effect(c: &Connection, dir: Direction, s: &Segment) -> Effect {
     let me = &c.half[dir.index()];
     let peer = &c.half[dir.other().index()];
+    // Who signs its segments has a key for the other end's, and takes none without (Linux `tcp_inbound_hash`).
+    let keyed = peer.has(half::AUTH) || me.has(half::AUTH) && !peer.has(half::SEEN);
+    if keyed && !s.has_option(opt::AUTH) {
+        return Effect::Unsigned;
+    }
     // The number that the receiver acknowledged last is the one it expects, also where this view holds that
     // acknowledgement for impossible (an old connection's numbers, a wrong third segment of the handshake).
     let said = peer.prev_ack;

@@ -56,7 +56,7 @@ pub fn is_of_former_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
 
 /// Takes a SYN or SYN-ACK. False: it moved nothing, its acknowledgement does not count either.
 #[inline(always)]
-pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes) -> bool {
+pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) -> bool {
     let phase = c.phase();
     let with_ack = s.has(flags::ACK);
     let me = &c.half[dir.index()];
@@ -68,6 +68,7 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes
         // established before this end has acknowledged anything.
         let anomaly = if established && me.has(half::ACKED) { Anomaly::SynInEstablished } else { Anomaly::Rexmit };
         notes.push(anomaly, dir, me.iss, s.seq);
+        c.half[dir.index()].flags &= !half::RTT_PENDING;
         if matches!(phase, Phase::Reset) {
             // Refused once, tried again with the same number: an answer would begin a new life.
             c.fault[dir.index()].next_iss = s.seq;
@@ -102,7 +103,7 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes
         notes.push(Anomaly::SynackBadAck, dir, from, s.ack);
         return false;
     }
-    adopt(c, dir, s);
+    adopt(c, dir, s, now_ns);
     if c.scale_known() {
         c.flags &= !conn::MID_STREAM;
     }
@@ -111,7 +112,7 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, notes: &mut Notes
 
 /// Takes the numbers and options of `dir`'s SYN.
 #[inline(always)]
-fn adopt(c: &mut Connection, dir: Direction, s: &Segment) {
+fn adopt(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
     if c.flags & conn::INITIATOR == 0 {
         c.flags |= conn::INITIATOR;
         c.initiator = if s.has(flags::ACK) { dir.other() as u8 } else { dir as u8 };
@@ -123,7 +124,10 @@ fn adopt(c: &mut Connection, dir: Direction, s: &Segment) {
         me.snd_nxt = end;
         me.flags &= !half::FIN;
     }
-    me.flags |= half::SEEN | half::SYN;
+    me.flags |= half::SEEN | half::SYN | half::RTT_PENDING;
+    // SYN to SYN-ACK, and SYN-ACK to the client's first acknowledgement. Data in the SYN may be acknowledged or not.
+    me.rtt_seq = s.seq.add(1);
+    me.rtt_start_ns = now_ns;
     me.iss = s.seq;
     me.syn_wnd = s.wnd;
     if s.payload_len > 0 {

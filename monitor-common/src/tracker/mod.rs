@@ -8,6 +8,7 @@
 pub mod ack;
 pub mod close;
 pub mod handshake;
+pub mod identity;
 pub mod notes;
 pub mod sack;
 pub mod sequence;
@@ -18,8 +19,7 @@ pub mod timestamps;
 
 use crate::anomaly::Anomaly;
 use crate::flow::{Direction, FlowKey};
-use crate::segment::{Segment, flags, opt, packet};
-use crate::seq::SeqNum;
+use crate::segment::{Segment, flags, opt};
 use notes::Notes;
 use state::{Connection, Half, conn, half};
 
@@ -27,6 +27,8 @@ pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000 * MS;
 /// Silence both ways that is worth a note; the shortest idle time-out known of a middlebox is a minute.
 pub const IDLE_GAP_NS: u64 = 50 * SECOND;
+/// How long after a speaker's effective RST its segments are reported (DIAGNOSIS 4.1).
+pub const AFTER_RESET_NS: u64 = 2 * SECOND;
 /// A late duplicate stays within this many bytes of what was acknowledged.
 pub const OLD_ACK_SPAN: u32 = 66_000;
 
@@ -71,8 +73,11 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         notes.effect = close::on_rst(c, dir, s, now_ns) as u8;
         return;
     }
+    if c.half[dir.index()].has(half::RST) {
+        after_reset(c, dir, now_ns, notes);
+    }
     let taken = if s.has(flags::SYN) {
-        handshake::on_syn(c, dir, s, notes)
+        handshake::on_syn(c, dir, s, now_ns, notes)
     } else if handshake::is_of_former_life(c, dir, s) {
         false
     } else {
@@ -121,37 +126,21 @@ fn baseline(c: &mut Connection, dir: Direction, s: &Segment) {
     }
 }
 
+/// A segment of a speaker whose RST took effect: who sent it is alive.
+#[inline(always)]
+fn after_reset(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
+    let fault = &mut c.fault[dir.index()];
+    if now_ns <= fault.rst_ns + AFTER_RESET_NS && fault.after_reset < crate::engine::REPORTED_AFTER_RESET {
+        fault.after_reset += 1;
+        notes.after_reset = 1;
+    }
+}
+
 /// Bookkeeping that every segment of `dir` leaves behind.
 #[inline(always)]
 fn remember(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let bare = s.seq_len() == 0;
     let me = &mut c.half[dir.index()];
-    if me.segments == 0 || me.ttl_run == 0 {
-        me.ttl = s.ttl;
-    }
-    if me.ttl == s.ttl {
-        me.ttl_run = me.ttl_run.saturating_add(1);
-    } else {
-        if me.ttl_run >= 8 {
-            notes.push(Anomaly::TtlShift, dir, SeqNum(me.ttl as u32), SeqNum(s.ttl as u32));
-        }
-        me.ttl = s.ttl;
-        me.ttl_run = 1;
-    }
-    if s.packet & packet::IPV6 == 0 {
-        let step = s.ip_id.wrapping_sub(me.ip_id);
-        if me.ip_id != 0 && (1..=1024).contains(&step) {
-            me.id_run = me.id_run.saturating_add(1);
-        } else if s.ip_id != 0 || !bare {
-            if me.id_run >= 8 {
-                notes.push(Anomaly::IpidBreak, dir, SeqNum(me.ip_id as u32), SeqNum(s.ip_id as u32));
-            }
-            me.id_run = 0;
-        }
-        if s.ip_id != 0 {
-            me.ip_id = s.ip_id;
-        }
-    }
+    identity::remember(me, dir, s, notes);
     if s.has_option(opt::AUTH) {
         me.flags |= half::AUTH;
     }

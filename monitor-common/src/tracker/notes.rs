@@ -51,6 +51,11 @@ pub struct Notes {
     pub first: u8,
     /// One of those is hard.
     pub first_hard: u8,
+    /// [`crate::event::identity`] of a RST, and of a segment that follows its speaker's effective RST.
+    pub identity: u8,
+    /// Not 0: the segment is one of the first after its speaker's effective RST.
+    pub after_reset: u8,
+    pub pad: [u8; 2],
 }
 
 impl Notes {
@@ -62,6 +67,9 @@ impl Notes {
         self.effect = NO_RESET;
         self.first = 0;
         self.first_hard = 0;
+        self.identity = 0;
+        self.after_reset = 0;
+        self.pad = [0; 2];
         self.before = 0;
         self.after = 0;
         self.sync_before = [0; 2];

@@ -71,6 +71,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     let (una_known, una, stuck_ns, dup_acks) = (p.has(half::ACKED), p.ack, p.ack_ns, p.dup_acks);
     let (edge_known, edge, edge_cur) = (p.has(half::EDGE), p.edge_max, p.edge_cur);
     let (peer_wnd_max, peer_last_ns, peer_wscale) = (p.wnd_max, p.last_ns, p.wscale);
+    let raw_edge = p.ack.add(p.wnd as u32);
     let found = probe(&c.half[dir.index()], p, s);
     let me = &mut c.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
@@ -174,7 +175,11 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         }
         if s.payload_len > 0 {
             me.flags |= half::DATA;
-            if !me.has(half::RTT_PENDING) {
+            grows(me, fault, s, end);
+            if una_known && peer_flags & half::WSCALE != 0 && peer_wscale > 0 {
+                over_raw(me, fault, una, raw_edge, end);
+            }
+            if !me.has(half::RTT_PENDING) || una_known && una.at_or_after(me.rtt_seq) {
                 me.flags |= half::RTT_PENDING;
                 me.rtt_seq = end;
                 me.rtt_start_ns = now_ns;
@@ -191,6 +196,35 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
 fn shadow(me: &mut Half, fault: &mut Fault, end: SeqNum) {
     fault.shadow_end = if me.has(half::SHADOW) { fault.shadow_end.max(end) } else { end };
     me.flags |= half::SHADOW;
+}
+
+/// The largest size of a segment, and where it was first used.
+#[inline(always)]
+fn grows(me: &mut Half, fault: &mut Fault, s: &Segment, end: SeqNum) {
+    let len = s.payload_len.min(u16::MAX as u32) as u16;
+    if len > me.len_max {
+        fault.len_max_before = me.len_max;
+        fault.len_max_end = end;
+        me.len_max = len;
+    }
+}
+
+/// The first data beyond the other end's unscaled window, and its acknowledgement. Scaling is on only if both offered it
+/// (RFC 7323 section 2.2).
+#[inline(always)]
+fn over_raw(me: &mut Half, fault: &mut Fault, una: SeqNum, raw_edge: SeqNum, end: SeqNum) {
+    if me.has(half::ACKED_OVER_RAW) || !me.has(half::WSCALE) {
+        return;
+    }
+    if me.has(half::OVER_RAW_PENDING) {
+        if una.at_or_after(fault.over_raw_end) {
+            me.flags |= half::ACKED_OVER_RAW;
+            me.flags &= !half::OVER_RAW_PENDING;
+        }
+    } else if end.after(raw_edge) {
+        me.flags |= half::OVER_RAW_PENDING;
+        fault.over_raw_end = end;
+    }
 }
 
 /// The segment starts beyond what was sent: the bytes between were lost, reordered, missed here or never sent.
@@ -259,7 +293,10 @@ fn retransmission(
         return;
     }
     notes.push(Anomaly::Rexmit, dir, me.snd_nxt, s.seq);
-    me.flags &= !half::RTT_PENDING;
+    // Of what was sent twice an acknowledgement does not tell which arrived (Karn), and the second may have been within a
+    // limit that the first was not.
+    me.flags &= !(half::RTT_PENDING | half::OVER_RAW_PENDING);
+    grows(me, fault, s, end);
     fault.rexmits = fault.rexmits.saturating_add(1);
     fault.rexmit_seq = s.seq;
     fault.rexmit_len = s.payload_len;

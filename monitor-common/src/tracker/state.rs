@@ -46,7 +46,8 @@ pub mod half {
     /// The number of a SYN of a possible new incarnation, or of another SYN-ACK, is in `fault.next_iss`.
     pub const NEXT_SYN: u32 = 1 << 18;
     pub const FAST_OPEN: u32 = 1 << 19;
-    /// RTT sample in flight (`rtt_seq`, `rtt_start_ns`).
+    /// RTT sample (`rtt_seq`, `rtt_start_ns`) of a segment that was sent once (Karn); taken by the acknowledgement that
+    /// crosses its end.
     pub const RTT_PENDING: u32 = 1 << 20;
     pub const MPTCP: u32 = 1 << 21;
     pub const AUTH: u32 = 1 << 22;
@@ -54,7 +55,16 @@ pub mod half {
     pub const HOLE: u32 = 1 << 23;
     pub const HOLE_PERSISTENT: u32 = 1 << 24;
     pub const HOLE_NEVER_RETRANSMITTED: u32 = 1 << 25;
+    /// `fault.sack_right` is valid.
     pub const SACK_RIGHT: u32 = 1 << 26;
+    /// `fault.over_raw_end` waits for its acknowledgement.
+    pub const OVER_RAW_PENDING: u32 = 1 << 27;
+    /// A segment that ended, when it was first sent, above the other end's acknowledgement plus its window field taken
+    /// without the scale was acknowledged: nothing on the path drops by the unscaled window. Entered with the speaker's
+    /// next segment; [`Connection::acked_over_raw`] knows it at once.
+    pub const ACKED_OVER_RAW: u32 = 1 << 28;
+    /// The other end's window scale was inferred from this speaker's data, and is `fault.peer_shift`.
+    pub const SCALE_INFERRED: u32 = 1 << 29;
 }
 
 /// Bits of [`Connection::flags`].
@@ -65,6 +75,9 @@ pub mod conn {
     pub const INITIATOR: u16 = 1 << 1;
     /// Bytes were proven missing from the observation at least three times.
     pub const CAPTURE_LOSSY: u16 = 1 << 2;
+    /// The window scale of an end was inferred from accepted data, because the handshake was not seen: what is noted of
+    /// its windows is soft.
+    pub const SCALE_INFERRED: u16 = 1 << 3;
 }
 
 /// Where a packet was observed.
@@ -145,7 +158,16 @@ pub struct Half {
     /// [`Hook`] that observes this speaker; 0 before its first segment.
     pub fed_by: u8,
     pub rst_count: u8,
-    pub pad: [u8; 8],
+    /// RTT samples behind `rtt_min_us`, saturating.
+    pub rtt_samples: u8,
+    /// Segments in a row with the source address `l2`, saturating.
+    pub l2_run: u8,
+    /// Largest payload of a segment when first sent, saturating; a segmentation-offload packet counts as one.
+    pub len_max: u16,
+    /// [`Segment::l2`](crate::segment::Segment::l2) of the last segment that was no RST; 0 when unknown.
+    pub l2: u16,
+    /// [`Segment::label`](crate::segment::Segment::label) of the last segment that was no RST; 0 when unknown.
+    pub label: u16,
 }
 
 /// A candidate anomaly about what the other end sent; the other end's next segments settle it.
@@ -169,7 +191,8 @@ pub mod candidate {
     pub const ACK_UNSENT: usize = 0;
     pub const SACK_UNSENT: usize = 1;
     pub const BEYOND_WINDOW: usize = 2;
-    pub const COUNT: usize = 3;
+    pub const TSECR_FUTURE: usize = 3;
+    pub const COUNT: usize = 4;
 }
 
 /// The oldest gap in a speaker's stream.
@@ -266,6 +289,8 @@ pub struct Fault {
     pub probe_ns: u64,
     pub rto_ns: u64,
     pub regress_ns: u64,
+    /// When this speaker's first effective RST was seen.
+    pub rst_ns: u64,
     /// Spacing of the last two retransmissions of `rto_seq`, microseconds.
     pub rto_gap_us: u32,
     pub rto_seq: SeqNum,
@@ -284,6 +309,13 @@ pub struct Fault {
     /// Last retransmission, for DSACKs that are shifted from it.
     pub rexmit_seq: SeqNum,
     pub rexmit_len: u32,
+    /// End of the first segment of `half.len_max` bytes. While the other end's acknowledgement is below it, every
+    /// acknowledged segment had at most `len_max_before` bytes.
+    pub len_max_end: SeqNum,
+    /// End of the segment that [`half::OVER_RAW_PENDING`] is about.
+    pub over_raw_end: SeqNum,
+    /// The other end's acknowledgement when `peer_shift` was last raised.
+    pub scale_from: SeqNum,
     pub dsack_shift: u32,
     /// Right edge below which the window was withdrawn while data was in flight.
     pub shrink_edge: SeqNum,
@@ -294,6 +326,8 @@ pub struct Fault {
     pub pingpongs: u16,
     pub rexmits: u16,
     pub gaps_confirmed: u16,
+    /// Largest payload before the first segment of `half.len_max` bytes.
+    pub len_max_before: u16,
     pub phantom_hits: u8,
     pub ts_regress_run: u8,
     pub ts_regress_hits: u8,
@@ -306,7 +340,11 @@ pub struct Fault {
     pub settled: [u8; candidate::COUNT],
     /// Low byte of the other speaker's `rexmits` at the last shifted DSACK: each retransmission counts once.
     pub dsack_rexmits: u8,
-    pub pad: [u8; 2],
+    /// Segments other than RSTs that followed this speaker's effective RST, counted up to those that are reported.
+    pub after_reset: u8,
+    /// Smallest shift of the other end's windows under which all of this speaker's accepted data fits.
+    pub peer_shift: u8,
+    pub pad: [u8; 17],
 }
 
 /// State of one connection, both directions.
@@ -434,6 +472,18 @@ impl Connection {
         }
     }
 
+    /// Whether data of `speaker` that ended above the other end's unscaled window was acknowledged; see
+    /// [`half::ACKED_OVER_RAW`].
+    #[inline(always)]
+    pub fn acked_over_raw(&self, speaker: Direction) -> bool {
+        let me = &self.half[speaker.index()];
+        let peer = &self.half[speaker.other().index()];
+        me.has(half::ACKED_OVER_RAW)
+            || me.has(half::OVER_RAW_PENDING)
+                && peer.has(half::ACKED)
+                && peer.ack.at_or_after(self.fault[speaker.index()].over_raw_end)
+    }
+
     /// Time of the last segment either way.
     #[inline(always)]
     pub fn last_ns(&self) -> u64 {
@@ -444,6 +494,6 @@ impl Connection {
 
 const _: () = {
     assert!(core::mem::size_of::<Half>() == 128);
-    assert!(core::mem::size_of::<Fault>() == 256);
-    assert!(core::mem::size_of::<Connection>() == 832);
+    assert!(core::mem::size_of::<Fault>() == 320);
+    assert!(core::mem::size_of::<Connection>() == 960);
 };

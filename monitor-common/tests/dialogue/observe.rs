@@ -1,5 +1,6 @@
 //! Where packets are observed, and what a host that forwards them sees.
 
+use crate::quiet;
 use crate::support::*;
 use monitor_common::engine::{Admission, admit};
 use monitor_common::tracker::state::{Hook, half};
@@ -59,5 +60,101 @@ fn a_run_of_ip_ids_begins_again_after_a_break() {
             at += 10;
         }
         assert!(t.half(B).id_run < 2);
+    });
+}
+
+/// DIAGNOSIS 4.2 asks for three samples before it judges by the round trip; the handshake gives two.
+#[test]
+fn the_handshake_gives_a_round_trip_each_way() {
+    Talk::each(|t| {
+        t.a(syn());
+        t.wait(30).b(syn_ack());
+        t.wait(90).a(bare(1, 1));
+        assert_eq!((t.half(A).rtt_min_us, t.half(A).rtt_samples), (40_000, 1));
+        assert_eq!((t.half(B).rtt_min_us, t.half(B).rtt_samples), (100_000, 1));
+        // A later, shorter one counts; the acknowledgement of what was sampled counts once.
+        t.a(data(1, 100, 1));
+        t.wait(10).b(bare(1, 101));
+        t.b(bare(1, 101).wnd(999));
+        assert_eq!((t.half(A).rtt_min_us, t.half(A).rtt_samples), (20_000, 2));
+    });
+}
+
+/// Karn: which of two SYNs the SYN-ACK answers is not known.
+#[test]
+fn a_retransmitted_syn_gives_no_round_trip() {
+    Talk::each(|t| {
+        t.a(syn());
+        assert_eq!(t.wait(1000).a(syn()), "A rexmit");
+        t.b(syn_ack());
+        assert_eq!(t.half(A).rtt_samples, 0);
+        assert_eq!(t.b(syn_ack()), "B rexmit");
+        t.a(bare(1, 1));
+        assert_eq!(t.half(B).rtt_samples, 0);
+        // The first data sent once gives one.
+        t.a(data(1, 100, 1));
+        t.b(bare(1, 101));
+        assert_eq!((t.half(A).rtt_min_us, t.half(A).rtt_samples), (10_000, 1));
+    });
+}
+
+#[test]
+fn a_retransmission_gives_no_round_trip() {
+    Talk::each_open(|t| {
+        t.a(data(1, 100, 1));
+        assert_eq!(t.wait(300).a(data(1, 100, 1)), "A rexmit");
+        t.b(bare(1, 101));
+        assert_eq!((t.half(A).rtt_samples, t.half(B).rtt_samples), (1, 1));
+    });
+}
+
+#[test]
+fn the_largest_segment_is_known_and_whether_it_arrived() {
+    Talk::each_open(|t| {
+        t.a(data(1, 100, 1));
+        t.a(data(101, 500, 1));
+        t.b(bare(1, 601));
+        let small = (t.half(A).len_max, t.fault(A).len_max_before, t.rel(A, t.fault(A).len_max_end));
+        assert_eq!(small, (500, 100, 601));
+        // 1400 bytes never arrive: the acknowledgement stays below their end, all that arrived had at most 500.
+        t.a(data(601, 1400, 1));
+        t.a(data(2001, 1400, 1));
+        t.b(bare(1, 601));
+        t.wait(300).a(data(601, 1400, 1));
+        let large = (t.half(A).len_max, t.fault(A).len_max_before, t.rel(A, t.fault(A).len_max_end));
+        assert_eq!(large, (1400, 500, 2001));
+        assert!(t.half(B).ack.before(t.fault(A).len_max_end));
+        assert_eq!(t.half(B).len_max, 0);
+    });
+}
+
+/// Windows of 1000 units of 8 bytes: an unscaled reading ends 1000 bytes beyond the acknowledgement.
+#[test]
+fn data_beyond_the_unscaled_window_is_known_to_arrive() {
+    Talk::each_open(|t| {
+        quiet!(t.b(bare(1, 1)));
+        quiet!(t.a(data(1, 1000, 1)));
+        quiet!(t.b(bare(1, 1001)));
+        assert!(!t.c.acked_over_raw(t.dir(A)), "it ended at the limit");
+        quiet!(t.a(data(1001, 1001, 1)));
+        assert!(!t.c.acked_over_raw(t.dir(A)), "not acknowledged yet");
+        quiet!(t.b(bare(1, 2002)));
+        assert!(t.c.acked_over_raw(t.dir(A)) && !t.c.acked_over_raw(t.dir(B)));
+        quiet!(t.a(data(2002, 10, 1)));
+        assert!(t.half(A).has(half::ACKED_OVER_RAW));
+    });
+}
+
+/// The retransmission may have been within the limit: nothing is learnt from it.
+#[test]
+fn a_retransmission_beyond_the_unscaled_window_tells_nothing() {
+    Talk::each_open(|t| {
+        quiet!(t.b(bare(1, 1)));
+        quiet!(t.a(data(1, 900, 1)));
+        quiet!(t.a(data(901, 900, 1)));
+        quiet!(t.b(bare(1, 901)));
+        assert_eq!(t.wait(300).a(data(901, 900, 1)), "A rexmit");
+        quiet!(t.b(bare(1, 1801)));
+        assert!(!t.c.acked_over_raw(t.dir(A)));
     });
 }

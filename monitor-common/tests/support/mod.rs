@@ -345,7 +345,8 @@ impl Talk {
             self.evidence = Evidence::default();
             self.lives += 1;
         }
-        engine::track(&mut self.c, &mut self.recorder, dir, segment, now_ns, &mut self.notes);
+        let hook = Hook::Ingress as u8;
+        engine::track(&mut self.c, &mut self.recorder, dir, hook, segment, now_ns, &mut self.notes);
         self.evidence.enter(dir, &mut self.notes, now_ns);
         self.hard += self.notes.hard as u32;
         self.why = engine::why(&self.c, dir, &self.notes);

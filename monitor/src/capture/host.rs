@@ -77,7 +77,7 @@ impl Engine {
             former
         });
         let notes = &mut self.notes;
-        engine::track(&mut slot.connection, &mut slot.recorder, dir, segment, now_ns, notes);
+        engine::track(&mut slot.connection, &mut slot.recorder, dir, hook as u8, segment, now_ns, notes);
         if notes.count > 0 {
             let created_ns = slot.connection.created_ns;
             let evidence = slot.evidence.get_or_insert_with(|| {
@@ -158,10 +158,9 @@ fn event(slot: &Slot, packet: &Packet, notes: &Notes, hook: Hook, why: u8, tag: 
         phase: notes.before,
         first: notes.first,
         evidence_lost: 0,
-        pad: 0,
+        identity: notes.identity,
         record,
         notes: *notes,
-        pad2: 0,
         connection: slot.connection,
     }
 }

@@ -359,7 +359,7 @@ impl Dialogue {
         }
         let number = self.connection.half[dir.index()].segments;
         let mut notes = Notes::default();
-        engine::track(&mut self.connection, &mut self.recorder, dir, s, self.now_ns, &mut notes);
+        engine::track(&mut self.connection, &mut self.recorder, dir, hook as u8, s, self.now_ns, &mut notes);
         if notes.count > 0 {
             self.evidence.enter(dir, &mut notes, self.now_ns);
         }

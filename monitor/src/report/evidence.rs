@@ -212,6 +212,7 @@ fn reset(view: &View, r: &ResetView) -> String {
         Effect::InWindow => "inside the window but not exact",
         Effect::OutOfWindow => "outside the window",
         Effect::Unverified => "its receiver's numbers were not seen",
+        Effect::Unsigned => "without the signature that its receiver requires",
     };
     let form = if with_ack { "RST+ACK" } else { "RST" };
     format!(
@@ -291,6 +292,7 @@ fn anomaly(view: &View, seen: &Seen) -> String {
         Anomaly::DataAfterOwnFin => {
             format!("the {who} sent up to {} after its FIN at {}", own(actual), own_short(expected))
         }
+        Anomaly::OverlapMismatch => format!("the {who} sent other bytes at {} than before", own(actual)),
         Anomaly::AckUnsent => format!(
             "the {who} acknowledged {}, {beyond} beyond the {} that the {peer} had sent",
             theirs(actual),
@@ -307,6 +309,7 @@ fn anomaly(view: &View, seen: &Seen) -> String {
             theirs(actual),
             theirs_short(expected)
         ),
+        Anomaly::ChallengeAck => format!("the {who} challenged: it stands at {}", theirs(expected)),
         Anomaly::SackUnsent => format!(
             "a SACK block of the {who} ends at {}, {beyond} beyond the {} that the {peer} had sent",
             theirs(actual),
@@ -317,6 +320,9 @@ fn anomaly(view: &View, seen: &Seen) -> String {
             theirs(actual),
             theirs_short(expected)
         ),
+        Anomaly::SackOffsetConstant => {
+            format!("the {who}'s SACK blocks lie {beyond} beyond what the {peer} sent, each time by as much")
+        }
         Anomaly::SackInverted => {
             format!(
                 "a SACK block of the {who} ends at {} before it begins at {}",
@@ -325,6 +331,16 @@ fn anomaly(view: &View, seen: &Seen) -> String {
             )
         }
         Anomaly::Dsack => format!("the {who} reported {} as received twice", theirs(actual)),
+        Anomaly::DsackOfFirstTx => {
+            format!("the {who} reported {} as received twice, which was sent once", theirs(actual))
+        }
+        Anomaly::SackReneg => {
+            format!(
+                "the {who} withdrew its report of {} while it still waited for {}",
+                theirs(actual),
+                theirs(expected)
+            )
+        }
         Anomaly::DsackShifted => format!(
             "the {who} reported the retransmission from {} as a duplicate at {}, {beyond} further on",
             theirs(expected),
@@ -345,6 +361,7 @@ fn anomaly(view: &View, seen: &Seen) -> String {
         Anomaly::ZeroWindow => format!("the {who} closed its window at {}", theirs(expected)),
         Anomaly::ZeroWindowStall => format!("the {who} kept its window closed while the {peer} had data to send"),
         Anomaly::ZeroWindowProbe => format!("the {who} probed the {peer}'s closed window"),
+        Anomaly::TinySegmentStall => format!("the {who} sent nothing but tiny segments, one per time-out"),
         Anomaly::TsRegress | Anomaly::TsRegressNew => format!(
             "the {who}'s timestamp went back by {} ticks, from {} to {}",
             expected.distance(actual),
@@ -352,6 +369,9 @@ fn anomaly(view: &View, seen: &Seen) -> String {
             seen.actual
         ),
         Anomaly::TsMissing => format!("a segment of the {who} lacks the timestamps option that was agreed"),
+        Anomaly::TsecrFuture => {
+            format!("the {who} echoed timestamp {} where the {peer} had come to {} at most", seen.actual, seen.expected)
+        }
         Anomaly::SynInEstablished => {
             format!("the {who} sent a SYN with sequence number {} into the connection", seen.actual)
         }
@@ -361,14 +381,55 @@ fn anomaly(view: &View, seen: &Seen) -> String {
         Anomaly::SynackBadAck => {
             format!("the {who}'s SYN-ACK acknowledges {} where {} is right", seen.actual, seen.expected)
         }
+        Anomaly::OptChanged => format!("the options of the {who}'s handshake contradict what it does"),
         Anomaly::KeepaliveProbe => format!("the {who} sent a keepalive probe"),
         Anomaly::KeepaliveUnanswered => format!("the {peer} did not answer the {who}'s keepalive probe"),
         Anomaly::RtoBackoff => {
             format!("the {who} retransmitted {} for the third time, ever more slowly", own(expected))
         }
+        Anomaly::SizeDependentLoss => format!(
+            "segments of the {who} of up to {} arrived, those of {} never",
+            bytes(seen.expected.into()),
+            bytes(seen.actual.into())
+        ),
+        Anomaly::WindowDependentLoss => format!(
+            "what the {who} sent up to {}, the end of the {peer}'s unscaled window, arrived, nothing beyond",
+            own(expected)
+        ),
         Anomaly::TtlShift => format!("the TTL of the {who}'s packets went from {} to {}", seen.expected, seen.actual),
         Anomaly::IpidBreak => format!("the IP-ID series of the {who} broke: {} after {}", seen.actual, seen.expected),
+        Anomaly::L2Shift => format!("packets of the {who} began to come from another hardware address"),
+        Anomaly::RttImpossible => format!(
+            "a segment of the {who} answers {}, which left less than half a round trip before: it was made nearer by",
+            theirs(actual)
+        ),
         Anomaly::IdleGap => format!("the {who} spoke after more than 50 s of silence both ways"),
+        Anomaly::IcmpFragNeeded => {
+            format!("ICMP: the {who}'s segment at {} was too big for a hop of {} bytes", own(expected), seen.actual)
+        }
+        Anomaly::CsumBad => format!("the {who}'s segment at {} arrived with a wrong checksum", own(actual)),
+        Anomaly::IcmpUnreach => format!(
+            "ICMP: the {who}'s segment at {} could not be delivered (type {}, code {})",
+            own(expected),
+            seen.actual >> 8,
+            seen.actual & 0xff
+        ),
+        Anomaly::LiveAfterRst => format!("the {who} went on at {} after the RST in its name", own(actual)),
+        Anomaly::RstSeqData => {
+            format!("data of the {who} at {} followed the RST in its name at {}", own(actual), own_short(expected))
+        }
+        Anomaly::DataSeqRst => format!(
+            "the RST in the {who}'s name carries {} although the {who} had come to {}",
+            own(actual),
+            own_short(expected)
+        ),
+        Anomaly::RstSeqChange => {
+            format!("a second RST in the {who}'s name carries {} after {}", own(actual), own_short(expected))
+        }
+        Anomaly::RstAckChange => {
+            format!("a second RST in the {who}'s name acknowledges {} after {}", theirs(actual), theirs_short(expected))
+        }
+        Anomaly::SynRst => format!("the {who} went on with the handshake after a RST in its name"),
         Anomaly::CaptureGap => format!(
             "the observation misses packets of the {who}: it is at {} where {} was seen last",
             own(actual),

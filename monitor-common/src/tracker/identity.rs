@@ -1,0 +1,97 @@
+//! Who a packet comes from, by what its stack and its way leave in it: TTL, IPv4 ID, source MAC address, and DF, TOS and
+//! flow label (DIAGNOSIS 4.2). The baseline is the speaker's last segment; a RST is compared and never enters it.
+
+use super::notes::Notes;
+use super::state::{Half, Hook};
+use crate::anomaly::Anomaly;
+use crate::event::identity;
+use crate::flow::Direction;
+use crate::segment::{Segment, flags, packet};
+use crate::seq::SeqNum;
+
+/// Equal ones in a row that make a baseline.
+const STABLE: u8 = 8;
+/// Increments of the ID in a row that make its sender one that increments. Random IDs do it once in 4000.
+const INCREMENTS: u8 = 2;
+/// IDs that may have been used between two packets; one segmentation-offload packet uses up to 45.
+const ID_STEP: u16 = 1024;
+
+/// Whether `id` is what the speaker's counter may have come to.
+#[inline(always)]
+fn follows(me: &Half, id: u16) -> bool {
+    let step = id.wrapping_sub(me.ip_id);
+    (1..=ID_STEP).contains(&step)
+}
+
+/// [`identity`] bits of a packet against those before it.
+#[inline(always)]
+pub fn of(me: &Half, hook: u8, s: &Segment) -> u8 {
+    let mut bits = 0;
+    let reset = s.has(flags::RST);
+    // A stack answers without looking at a connection: nothing but DF and TTL is the connection's.
+    let reply = reset && (!s.has(flags::ACK) || s.seq.0 == 0);
+    if me.ttl_run > 0 {
+        let apart = me.ttl.abs_diff(s.ttl);
+        if apart >= 2 || apart == 1 && me.ttl_run >= STABLE {
+            bits |= identity::TTL_DIFFERS;
+        }
+    }
+    if s.packet & packet::IPV6 == 0 && me.id_run >= INCREMENTS {
+        let exempt = s.ip_id == 0 && (reply || !reset && s.seq_len() == 0);
+        if !exempt && !follows(me, s.ip_id) {
+            bits |= identity::ID_BREAK;
+        }
+    }
+    if me.l2 != 0 && s.l2 != 0 && me.l2 != s.l2 {
+        bits |= identity::L2_DIFFERS;
+    }
+    let compared = if reply { Segment::LABEL_DF } else { u16::MAX };
+    if me.label != 0 && (me.label ^ s.label()) & compared != 0 {
+        bits |= identity::LABEL_DIFFERS;
+    }
+    let comes_in = me.fed_by == Hook::Ingress as u8 || me.fed_by == Hook::Forwarded as u8;
+    if reset && hook == Hook::Egress as u8 && comes_in {
+        bits |= identity::NO_INGRESS_TWIN;
+    }
+    bits
+}
+
+/// Takes a segment other than a RST into the baseline.
+#[inline(always)]
+pub fn remember(me: &mut Half, dir: Direction, s: &Segment, notes: &mut Notes) {
+    if me.ttl_run == 0 {
+        me.ttl = s.ttl;
+    }
+    if me.ttl == s.ttl {
+        me.ttl_run = me.ttl_run.saturating_add(1);
+    } else {
+        if me.ttl_run >= STABLE {
+            notes.push(Anomaly::TtlShift, dir, SeqNum(me.ttl as u32), SeqNum(s.ttl as u32));
+        }
+        me.ttl = s.ttl;
+        me.ttl_run = 1;
+    }
+    if s.packet & packet::IPV6 == 0 {
+        if me.ip_id != 0 && follows(me, s.ip_id) {
+            me.id_run = me.id_run.saturating_add(1);
+        } else if s.ip_id != 0 || s.seq_len() > 0 {
+            if me.id_run >= STABLE {
+                notes.push(Anomaly::IpidBreak, dir, SeqNum(me.ip_id as u32), SeqNum(s.ip_id as u32));
+            }
+            me.id_run = 0;
+        }
+        if s.ip_id != 0 {
+            me.ip_id = s.ip_id;
+        }
+    }
+    if me.l2 == s.l2 {
+        me.l2_run = me.l2_run.saturating_add(1);
+    } else {
+        if me.l2_run >= STABLE && me.l2 != 0 && s.l2 != 0 {
+            notes.push(Anomaly::L2Shift, dir, SeqNum(me.l2 as u32), SeqNum(s.l2 as u32));
+        }
+        me.l2 = s.l2;
+        me.l2_run = 1;
+    }
+    me.label = s.label();
+}
