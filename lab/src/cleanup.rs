@@ -148,7 +148,7 @@ pub fn settle() {
 }
 
 /// Removes everything and ends the process.
-fn leave(code: i32) -> ! {
+pub fn leave(code: i32) -> ! {
     let mut registry = registry();
     empty(&mut registry);
     // The lock is still held: nothing new can be made behind our back.

@@ -15,18 +15,22 @@
 //! Only [`guard`] uses the agent's library: it holds two builds of the same tracker against each other.
 
 pub mod agent;
+pub mod app;
 pub mod bpf;
 pub mod capture;
 pub mod cleanup;
 pub mod demo;
 pub mod error;
+pub mod forwarder;
 pub mod frame;
 pub mod guard;
 pub mod neighbour;
 pub mod netns;
 pub mod offload;
+pub mod packet;
 pub mod packet_socket;
 pub mod raw;
+pub mod scenario;
 pub mod seq;
 pub mod shapes;
 pub mod story;

@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use whyrst_lab::agent::{Agent, Setup};
 use whyrst_lab::capture::{HEADERS_ONLY, WHOLE};
+use whyrst_lab::scenario::{self, Scenario, runner};
 use whyrst_lab::seq::SeqNum;
 use whyrst_lab::story::{self, Kind, Narrator, Options, nat, sequence};
 use whyrst_lab::text::Page;
@@ -43,6 +44,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         keep_pcaps: Option<PathBuf>,
     },
+    /// Perform scenarios with agents watching and captures taken, and judge every verdict.
+    Scenario(ScenarioArguments),
     /// Compare the kernel's and the host's build of the tracker on captures.
     Guard {
         /// Directory with *.pcap.
@@ -58,6 +61,34 @@ enum Command {
         #[arg(long)]
         only: Option<Part>,
     },
+}
+
+#[derive(Args)]
+struct ScenarioArguments {
+    /// S37 S47 ..., or `all`.
+    #[arg(value_name = "ID", default_value = "all")]
+    ids: Vec<String>,
+    /// The whyrst program; not needed to list.
+    #[arg(long, value_name = "PATH", required_unless_present = "list")]
+    agent: Option<PathBuf>,
+    /// How many at once.
+    #[arg(long, value_name = "N", default_value_t = 6)]
+    jobs: usize,
+    /// Keep the captures in this directory.
+    #[arg(long, value_name = "DIR")]
+    keep_pcaps: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, short, default_value = "text")]
+    output: Output,
+    /// Only say which scenarios there are.
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Text,
+    Json,
 }
 
 #[derive(Args)]
@@ -137,14 +168,15 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
     let page = Page::of_stdout();
     match arguments.command {
         Command::Story(arguments) => {
-            prepare()?;
+            prepare(LIFETIME)?;
             tell(&arguments)
         }
         Command::Demo { agent, keep_pcaps } => {
-            prepare()?;
+            prepare(LIFETIME)?;
             let agent = std::path::absolute(&agent).with_context(|| format!("what is {}?", agent.display()))?;
             Ok(demo::run(&agent, keep_pcaps.as_deref(), &page)?)
         }
+        Command::Scenario(arguments) => scenarios(&arguments, &page),
         // Makes no namespaces, and an emulated kernel may take its time.
         Command::Guard { fixtures } => {
             netns::require_root()?;
@@ -155,15 +187,52 @@ fn run(arguments: Arguments) -> anyhow::Result<bool> {
 }
 
 /// For whatever makes namespaces.
-fn prepare() -> anyhow::Result<()> {
+fn prepare(lifetime: Duration) -> anyhow::Result<()> {
     netns::require_root()?;
     cleanup::install()?;
     cleanup::exit_on_panic();
-    cleanup::limit_lifetime(LIFETIME);
+    cleanup::limit_lifetime(lifetime);
     for name in netns::cleanup_stale()? {
         eprintln!("whyrst-lab: removed {name}, left over from a killed run");
     }
     Ok(())
+}
+
+fn scenarios(arguments: &ScenarioArguments, page: &Page) -> anyhow::Result<bool> {
+    let chosen = chosen(&arguments.ids)?;
+    if arguments.list {
+        for scenario in chosen {
+            page.item(&format!("{:<6}{}  ", scenario.id, scenario.topology.name()), scenario.title);
+        }
+        return Ok(true);
+    }
+    let agent = arguments.agent.as_deref().context("which whyrst program? (--agent)")?;
+    let agent = std::path::absolute(agent).with_context(|| format!("what is {}?", agent.display()))?;
+    // Each may be performed twice, if its situation did not come about.
+    let rounds = chosen.len().div_ceil(arguments.jobs.max(1)) as u32;
+    prepare(2 * rounds * scenario::LIMIT + LIFETIME)?;
+    let json = arguments.output == Output::Json;
+    let summary = runner::run(&chosen, &agent, arguments.jobs, arguments.keep_pcaps.as_deref(), page, json);
+    if summary.hung {
+        // Threads of ours still hold what they made.
+        cleanup::leave(1);
+    }
+    Ok(summary.failed.is_empty())
+}
+
+fn chosen(ids: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
+    let all = scenario::all();
+    let mut chosen = Vec::new();
+    for id in ids {
+        if id.eq_ignore_ascii_case("all") {
+            return Ok(all);
+        }
+        match all.iter().find(|scenario| scenario.id.eq_ignore_ascii_case(id)) {
+            Some(&scenario) => chosen.push(scenario),
+            None => bail!("no scenario {id}; `whyrst-lab scenario --list` names them"),
+        }
+    }
+    Ok(chosen)
 }
 
 fn tell(arguments: &StoryArguments) -> anyhow::Result<bool> {
@@ -228,7 +297,7 @@ fn fixtures(directory: &Path, only: Option<Part>) -> anyhow::Result<bool> {
     if only == Some(Part::Shapes) {
         return Ok(true);
     }
-    prepare()?;
+    prepare(LIFETIME)?;
     for kind in Kind::ALL {
         say(format_args!("{}:", kind.name()));
         let story = story::prepare(kind, &Options::default())?;

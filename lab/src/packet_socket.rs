@@ -155,6 +155,18 @@ fn own_mac(fd: &OwnedFd) -> nix::Result<[u8; 6]> {
     }
 }
 
+/// Waits until one of two sockets has a frame, at most `limit`.
+pub fn wait_any(sockets: &[PacketSocket; 2], limit: Duration) -> Result<(), LabError> {
+    let mut wanted =
+        sockets.each_ref().map(|socket| libc::pollfd { fd: socket.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    let limit = libc::timespec { tv_sec: limit.as_secs() as _, tv_nsec: limit.subsec_nanos().into() };
+    // SAFETY: exactly two pollfds and one timespec are passed, and they outlive the call; no signal mask.
+    match Errno::result(unsafe { libc::ppoll(wanted.as_mut_ptr(), 2, &raw const limit, std::ptr::null()) }) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(error) => Err(error).during("wait for a frame"),
+    }
+}
+
 fn wait_readable(fd: &OwnedFd, limit: Duration) -> nix::Result<()> {
     // Rounded up, so that a wait of less than a millisecond does not spin.
     let milliseconds = i32::try_from(limit.as_millis() + 1).unwrap_or(i32::MAX);

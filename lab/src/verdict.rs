@@ -24,12 +24,16 @@ pub struct Verdict {
     pub client: Endpoint,
     pub server: Endpoint,
     pub reset: Option<Reset>,
+    #[serde(default)]
+    pub mechanism: String,
     pub cause: String,
     pub variant: Option<String>,
     pub culprit: String,
     pub confidence: u8,
     pub desync: Option<Desync>,
     pub kernel: Option<Kernel>,
+    #[serde(default)]
+    pub anomalies: Vec<Anomaly>,
     pub summary: String,
     pub advice: String,
 }
@@ -64,6 +68,14 @@ pub struct Desync {
 pub struct Kernel {
     pub reason: String,
     pub source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Anomaly {
+    pub name: String,
+    pub direction: String,
+    pub count: u32,
+    pub hard: bool,
 }
 
 /// Findings among the JSON Lines of `resets` or `analyze`; other objects are passed over.

@@ -11,6 +11,7 @@ mod fresh;
 mod hash;
 mod initramfs;
 mod kernels;
+mod lab;
 mod libtest;
 mod place;
 mod process;
@@ -42,6 +43,8 @@ enum Verb {
     Kernels(kernels::Args),
     /// Build the agent and the lab and show a connection being reset and explained
     Demo(demo::Args),
+    /// Perform the scenarios of the laboratory and judge every verdict
+    Lab(lab::Args),
     /// Run every check and test of the project
     Test(test::Args),
     /// Clone HEAD into a temporary folder and run the README's commands there
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Verb::BuildEbpf(args) => ebpf::run(&args),
         Verb::Kernels(args) => kernels::run(&args),
         Verb::Demo(args) => demo::run(&args),
+        Verb::Lab(args) => lab::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Fresh => fresh::run(),
     };

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::libtest::Tally;
 use crate::process::{command, describe, run as run_command};
 use crate::setup::{self, Purpose};
-use crate::{ebpf, kernels, place};
+use crate::{ebpf, kernels, lab, place};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -111,6 +111,16 @@ fn steps(args: &Args, in_ci: bool) -> Vec<Step<'_>> {
             "tests",
             Box::new(move |tally| {
                 tests(tally, in_ci)?;
+                Ok(Done::Ran)
+            }),
+        ),
+        (
+            "lab",
+            Box::new(move |_| {
+                if quick {
+                    return Ok(Done::Skipped("--quick"));
+                }
+                lab::run(&lab::Args::default())?;
                 Ok(Done::Ran)
             }),
         ),

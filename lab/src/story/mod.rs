@@ -9,11 +9,10 @@ pub mod unread;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::LabError;
+use crate::app::App;
 use crate::capture::{self, Capture};
 use crate::error::During;
 use crate::seq::SeqNum;
@@ -172,34 +171,6 @@ impl<'a> Narrator<'a> {
 
     fn take_steps(&mut self) -> Vec<Step> {
         std::mem::take(&mut self.steps)
-    }
-}
-
-/// An application on a thread of its own. Its sockets have timeouts, so the thread ends by itself
-/// even when nobody waits for it any more.
-struct App<T> {
-    name: &'static str,
-    result: mpsc::Receiver<T>,
-}
-
-impl<T: Send + 'static> App<T> {
-    fn start(name: &'static str, work: impl FnOnce() -> T + Send + 'static) -> Self {
-        let (sender, result) = mpsc::channel();
-        thread::spawn(move || {
-            // Nobody listens any more when the story has failed elsewhere.
-            let _ = sender.send(work());
-        });
-        Self { name, result }
-    }
-
-    fn finish(&self, limit: Duration) -> Result<T, LabError> {
-        self.result
-            .recv_timeout(limit)
-            .map_err(|_| LabError::Timeout { what: format!("{} to end", self.name), waited: limit })
-    }
-
-    fn finished(&self) -> Option<T> {
-        self.result.try_recv().ok()
     }
 }
 

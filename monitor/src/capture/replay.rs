@@ -11,6 +11,7 @@ use monitor_common::Anomaly;
 use monitor_common::evidence::Evidence;
 use monitor_common::parse::{self, Packet as ParsedPacket};
 use monitor_common::segment::flags;
+use monitor_common::tracker::notes::{HARD, Note};
 use monitor_common::tracker::state::Hook;
 use serde::Serialize;
 use std::path::Path;
@@ -51,6 +52,8 @@ pub struct SegmentLine {
     /// As on the wire, not scaled.
     pub window: u16,
     pub anomalies: Vec<&'static str>,
+    /// Those of them that were weighed as hard.
+    pub hard: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -274,6 +277,10 @@ impl Replay {
 
     fn segment_line(&self, frame: u64, time_ns: u64) -> SegmentLine {
         let (s, dir) = (&self.packet.segment, self.packet.direction());
+        let names = |wanted: &dyn Fn(&Note) -> bool| {
+            let notes = self.engine.notes().iter().filter(|note| wanted(note));
+            notes.filter_map(|n| Anomaly::from_number(n.anomaly)).map(|a| a.name()).collect()
+        };
         SegmentLine {
             kind: "segment",
             version: VERSION,
@@ -286,13 +293,8 @@ impl Replay {
             len: s.payload_len,
             flags: s.flags,
             window: s.wnd,
-            anomalies: self
-                .engine
-                .notes()
-                .iter()
-                .filter_map(|n| Anomaly::from_number(n.anomaly))
-                .map(|a| a.name())
-                .collect(),
+            anomalies: names(&|_| true),
+            hard: names(&|note| note.flags & HARD != 0),
         }
     }
 }
