@@ -197,8 +197,7 @@ impl Packet {
                 return None;
             }
             // All wanted ones have a length, and whole fields behind it.
-            let whole = wanted != OPTION_SACK || (len - 2) % 8 == 0;
-            if self.bytes[at] == wanted && len > 2 && whole {
+            if self.bytes[at] == wanted && len > 2 && (wanted != OPTION_SACK || len % 8 == 2) {
                 return Some((at, len));
             }
             at += len;

@@ -42,10 +42,8 @@ fn shifted(stage: &mut Stage) -> Result<Happened, LabError> {
     let passed = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&passed);
     let device = stage.device(Delay::NONE, move |from: Side, mut packet: Packet, out: &mut Outbox| {
-        if from == Side::Client {
-            if count.fetch_add(u64::from(packet.len()), Ordering::Relaxed) >= AFTER {
-                packet.set_seq(packet.seq().plus(SHIFT));
-            }
+        if from == Side::Client && count.fetch_add(u64::from(packet.len()), Ordering::Relaxed) >= AFTER {
+            packet.set_seq(packet.seq().plus(SHIFT));
         }
         out.forward(from, packet);
     })?;

@@ -301,6 +301,7 @@ mod tests {
             flags: 0x12,
             window: 6,
             anomalies: vec!["rexmit"],
+            hard: Vec::new(),
         }
     }
 
