@@ -236,6 +236,13 @@ impl History {
         self.connection.flags & conn::CAPTURE_LOSSY != 0
     }
 
+    /// The first window of `speaker` after its SYN in bytes, by the options seen here.
+    pub fn first_window(&self, speaker: Direction) -> u32 {
+        let scaling = self.connection.half.iter().all(|h| h.has(half::WSCALE));
+        let me = self.half(speaker);
+        u32::from(me.first_wnd) << if scaling { me.wscale & 15 } else { 0 }
+    }
+
     /// All data that `speaker` sent was acknowledged.
     pub fn all_acked(&self, speaker: Direction) -> bool {
         let peer = self.half(speaker.other());

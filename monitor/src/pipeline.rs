@@ -1,13 +1,14 @@
 //! From reports to findings: joins what belongs together, then diagnoses. The same for live and offline.
 
 use crate::derive;
+use crate::diagnose::silent;
 use crate::finding::{Finding, FindingKind};
 use crate::history::{End, History, KernelFact, Relative};
 use crate::relatives;
 use crate::report::{self, FirstReset};
 use monitor_common::event::{Event, FullEvent, why};
 use monitor_common::flow::{Direction, FlowKey};
-use monitor_common::tracker::state::{Connection, half, sync_state};
+use monitor_common::tracker::state::{Connection, sync_state};
 use std::collections::{HashMap, HashSet, VecDeque};
 
 /// What the tracepoints say belongs to a reset this close in time (DIAGNOSIS 3.2).
@@ -106,7 +107,7 @@ impl Pipeline {
 
     pub fn on_brief(&mut self, event: &Event) {
         let c = &event.connection;
-        if is_desynced(c) {
+        if is_desynced(c) || lives_with_a_fault(c) {
             self.hold(History::from_brief(event), life_of(c));
         }
     }
@@ -240,9 +241,7 @@ fn is_desynced(c: &Connection) -> bool {
     c.fault.iter().any(|f| f.sync.state == sync_state::DESYNCED)
 }
 
-/// Whether a connection in a table is worth an end of its own when it goes: it is or was out of sync, and no effective
-/// reset ended it.
-pub fn is_worth_an_end(c: &Connection) -> bool {
-    c.fault.iter().any(|f| f.sync.state == sync_state::DESYNCED || f.sync.state == sync_state::SUSPECT)
-        && !c.half.iter().any(|h| h.has(half::RST))
+/// A fault that a connection survives, and that its state alone still tells at its close.
+fn lives_with_a_fault(c: &Connection) -> bool {
+    silent::trickles(c, Direction::Forward) || silent::trickles(c, Direction::Reverse)
 }

@@ -1,9 +1,10 @@
 //! Capture files through the same tracker and diagnosis as live packets.
 
 use super::host::{Engine, Report, Slot};
+use crate::diagnose::silent;
 use crate::finding::{Endpoint, Finding, VERSION};
 use crate::history::{End, History};
-use crate::pipeline::{self, Pipeline, Settings};
+use crate::pipeline::{Pipeline, Settings};
 use crate::relatives;
 use capture_file::Reader;
 use capture_file::link::{Located, locate};
@@ -164,6 +165,8 @@ struct Replay {
     engine: Engine,
     pipeline: Pipeline,
     packet: ParsedPacket,
+    /// Time of the latest packet of any protocol: how long the capture watched.
+    last_ns: u64,
     /// Findings that wait for their turn behind a segment line.
     found: Vec<Finding>,
 }
@@ -176,6 +179,7 @@ impl Replay {
             engine: Engine::new(),
             pipeline: Pipeline::new(settings, first_id, Some(file.to_string())),
             packet: ParsedPacket::default(),
+            last_ns: 0,
             found: Vec::new(),
         }
     }
@@ -188,6 +192,7 @@ impl Replay {
     ) -> Result<(), ReplayError> {
         summary.packets += 1;
         let now_ns = packet.time_ns.min(LAST_NS);
+        self.last_ns = self.last_ns.max(now_ns);
         let parsed = match locate(packet.link_type, packet.data, packet.wire_len) {
             Located::Ip { offset, wire_len } => {
                 parse::ip(packet.data, offset, wire_len, &mut self.packet).map_err(|r| r.name())
@@ -245,7 +250,7 @@ impl Replay {
         if self.options.connections {
             sink(Output::Connection(Box::new(connection_line(slot))))?;
         }
-        if pipeline::is_worth_an_end(&slot.connection) {
+        if silent::is_worth_an_end(&slot.connection) {
             let none = Evidence::default();
             let evidence = slot.evidence.as_deref().unwrap_or(&none);
             let mut history = History::from_parts(&slot.connection, evidence, &slot.recorder);
@@ -268,7 +273,8 @@ impl Replay {
         // A hash map's order is not the capture's.
         left.sort_by_key(|s| (s.connection.created_ns, s.connection.key.port, s.connection.key.addr));
         for slot in left {
-            self.end_of_life(slot, End::Open, truncated, sink)?;
+            let end = if silent::is_over(&slot.connection, self.last_ns) { End::Silent } else { End::Open };
+            self.end_of_life(slot, end, truncated, sink)?;
         }
         let found = &mut self.found;
         self.pipeline.finish(&|t| t, &mut |finding| found.push(finding));

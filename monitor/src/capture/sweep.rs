@@ -1,9 +1,10 @@
 //! Entries of connections that have gone silent leave the table, a few sets at a time.
 
 use super::table::Table;
+use crate::diagnose::silent::{self, is_worth_an_end};
 use crate::history::{End, History};
-use crate::pipeline::is_worth_an_end;
 use monitor_common::evidence::Evidence;
+use monitor_common::flow::Direction;
 use monitor_common::tracker::SECOND;
 use monitor_common::tracker::state::{Connection, Phase, half};
 
@@ -23,8 +24,14 @@ fn limit_ns(c: &Connection, crowded: bool) -> u64 {
         _ if crowded => 900 * SECOND,
         // After a FIN the rest is a matter of minutes, unless the other side keeps sending.
         Phase::FinWait | Phase::Closing => 1800 * SECOND,
+        // Retransmissions are two minutes apart at most: whoever waited has given up.
+        Phase::Established if both().any(|d| silent::stuck(c, d).is_some()) => 1800 * SECOND,
         Phase::Established => 24 * 3600 * SECOND,
     }
+}
+
+fn both() -> impl Iterator<Item = Direction> {
+    [Direction::Forward, Direction::Reverse].into_iter()
 }
 
 /// Where the walk is.

@@ -4,6 +4,18 @@
 //! A rule is a pure function of a history and a speaker, in a file of its own with its tests. It says nothing where it
 //! is in doubt: what it derives counts like an anomaly that the tracker saw.
 
+mod challenge_ack;
+mod collapse;
+mod dsack_of_first_tx;
+mod hole;
+mod opt_changed;
+mod payload;
+mod sack_offset_constant;
+mod sack_reneg;
+mod size_dependent_loss;
+mod tiny_segment_stall;
+mod window_dependent_loss;
+
 use crate::history::{History, Seen};
 use monitor_common::Anomaly;
 use monitor_common::anomaly::Level;
@@ -13,7 +25,22 @@ use monitor_common::flow::Direction;
 pub type Rule = fn(&History, Direction) -> Option<Seen>;
 
 /// Every rule; none builds on another's result.
-pub const RULES: &[Rule] = &[];
+pub const RULES: &[Rule] = &[
+    hole::persistent,
+    hole::never_retransmitted,
+    hole::rexmit_above_hole,
+    payload::checksum,
+    payload::overlap,
+    collapse::rule,
+    challenge_ack::rule,
+    sack_offset_constant::rule,
+    dsack_of_first_tx::rule,
+    sack_reneg::rule,
+    tiny_segment_stall::rule,
+    opt_changed::rule,
+    size_dependent_loss::rule,
+    window_dependent_loss::rule,
+];
 
 /// Adds what follows from the history. Once is enough, twice changes nothing.
 pub fn anomalies(history: &mut History) {

@@ -5,6 +5,7 @@
 //! desynchronisation is worse than a missed one, so every doubt is resolved towards "in sync".
 
 use super::shape::ResetView;
+use super::silent;
 use crate::history::{End, History, Seen};
 use monitor_common::Anomaly;
 use monitor_common::flow::Direction;
@@ -151,6 +152,13 @@ fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -
     let ended_clean = matches!(history.end, End::Closed);
 
     let (kind, fixed_ns) = match sync.state {
+        // The state machine has forgotten a fault that moves on however slowly; the window has not.
+        _ if reset.is_none()
+            && sync.state != sync_state::DESYNCED
+            && silent::trickles(&history.connection, data.other()) =>
+        {
+            (kind::WSCALE, receiver.last_ns)
+        }
         sync_state::DESYNCED if sync.kind != kind::GAP => (sync.kind, sync.since_ns),
         // Blame for a gap needs its sender's later words; without them it is loss (see `open_hole`).
         sync_state::DESYNCED if hole_hard => (kind::GAP, sync.since_ns),
@@ -159,8 +167,9 @@ fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -
         sync_state::SUSPECT | sync_state::IN_SYNC if hole_hard => (kind::GAP, history.time_ns),
         sync_state::SUSPECT => {
             let kind = kind_so_far(history, data);
-            // Only a reset ends a suspicion; without one it may still resolve itself.
-            if reset.is_none() || kind == kind::NONE || sync.hard < SUSPECT_HARD {
+            // Only an end settles a suspicion; without one it may still resolve itself.
+            if reset.is_none() && !matches!(history.end, End::Silent) || kind == kind::NONE || sync.hard < SUSPECT_HARD
+            {
                 return None;
             }
             let progressed = receiver.ack_ns > sync.first_ns;

@@ -232,6 +232,11 @@ impl Dialogue {
         self
     }
 
+    /// The tracker's state.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     /// Where segments of `who` are observed from here on.
     pub fn observed_at(&mut self, who: Who, hook: Hook) -> &mut Self {
         self.stack[who as usize].hook = hook;

@@ -15,6 +15,7 @@ pub mod echo;
 mod ineffective;
 pub mod kernel_word;
 pub mod shape;
+pub mod silent;
 mod unknown;
 pub mod view;
 pub mod words;
@@ -168,7 +169,8 @@ pub fn diagnose(history: &History) -> Verdict {
     {
         return ineffective::verdict(&view, reset);
     }
-    if view.reset.is_none() && view.desync.is_none() {
+    let quiet = view.reset.is_none() && view.desync.is_none();
+    if quiet && !view.fell_silent() {
         return nothing(&view);
     }
     let mut judged: Vec<(&'static str, Judgement, u8)> = causes::ALL
@@ -181,6 +183,9 @@ pub fn diagnose(history: &History) -> Verdict {
         .collect();
     let winner = judged.iter().position(|(_, j, score)| j.holds && *score >= NAMED);
     let Some(winner) = winner else {
+        if quiet {
+            return nothing(&view);
+        }
         return unknown::verdict(&view, judged);
     };
     let (cause, j, score) = judged.remove(winner);

@@ -2,6 +2,7 @@
 
 use super::desync::{self, DesyncView, OpenHole, open_hole};
 use super::shape::{Mechanism, ResetView, echo_ns};
+use super::silent::{Stuck, stuck};
 use super::words::{count, duration};
 use crate::history::{End, History, KernelFact};
 use monitor_common::evidence::Record;
@@ -56,6 +57,31 @@ impl<'a> View<'a> {
     /// The RST, where it took effect.
     pub fn effective(&self) -> Option<&ResetView> {
         self.reset.as_ref().filter(|r| r.effective)
+    }
+
+    /// It ended without a RST, and not by a close.
+    pub fn fell_silent(&self) -> bool {
+        self.reset.is_none() && matches!(self.history.end, End::Silent)
+    }
+
+    /// The end that was stuck and gave its connection up: the reset that answers a late segment shows that it has none
+    /// any more; without a reset the silence does.
+    pub fn gave_up(&self) -> Option<Stuck> {
+        let c = &self.history.connection;
+        match self.reply() {
+            Some(reset) => stuck(c, reset.sender).filter(|_| reset.seq() == self.half(reset.sender.other()).ack),
+            None if self.fell_silent() => [Direction::Forward, Direction::Reverse]
+                .into_iter()
+                .filter_map(|d| stuck(c, d))
+                .max_by_key(|s| s.attempts),
+            None => None,
+        }
+    }
+
+    /// The other end of a stuck sender spoke after the first attempt and before the last, so the way back works and the
+    /// end lives.
+    pub fn heard_meanwhile(&self, stuck: &Stuck) -> bool {
+        self.records(stuck.sender.other()).any(|r| r.time_ns > stuck.since_ns && r.time_ns < stuck.last_try_ns)
     }
 
     // Words.
@@ -233,6 +259,11 @@ impl<'a> View<'a> {
     /// A socket of this host reported an error of this name.
     pub fn socket_error(&self, name: &str) -> Option<&KernelFact> {
         self.history.kernel.iter().find(|f| f.source == "inet_sk_error_report" && f.reason == name)
+    }
+
+    /// The kernel of a host dropped segments of this connection for this reason.
+    pub fn dropped(&self, reason: &str) -> Option<&KernelFact> {
+        self.history.kernel.iter().find(|f| f.source == "kfree_skb" && f.reason == reason)
     }
 
     /// The end that is a socket of the observer's own host, as its kernel's words show.
