@@ -115,6 +115,8 @@ pub struct Check {
     /// One of each of these groups.
     pub shows_one_of: Vec<&'static [&'static str]>,
     pub shows_not: &'static [&'static str],
+    /// None of the anomalies may be weighed as a fault.
+    pub sound: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -162,6 +164,7 @@ pub fn at(view: View) -> Check {
         shows: &[],
         shows_one_of: Vec::new(),
         shows_not: &[],
+        sound: false,
     }
 }
 
@@ -237,6 +240,11 @@ impl Check {
 
     pub fn shows(self, shows: &'static [&'static str]) -> Self {
         Self { shows, ..self }
+    }
+
+    /// Nothing was ever out of step: whatever shows must be soft.
+    pub fn sound(self) -> Self {
+        Self { sound: true, ..self }
     }
 
     /// At least one of these.

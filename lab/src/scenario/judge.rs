@@ -135,10 +135,12 @@ fn of_anomalies(check: &Check, finding: &Verdict) -> Vec<String> {
     let missing = check.shows.iter().filter(|name| !shown.contains(name));
     let groups = check.shows_one_of.iter().filter(|group| !group.iter().any(|name| shown.contains(name)));
     let extra = check.shows_not.iter().filter(|name| shown.contains(name));
+    let hard = finding.anomalies.iter().filter(|anomaly| check.sound && anomaly.hard);
     missing
         .map(|name| format!("expected anomaly {name}, got {}", got()))
         .chain(groups.map(|group| format!("expected one of {}, got {}", group.join(", "), got())))
         .chain(extra.map(|name| format!("expected no anomaly {name}, but it is there")))
+        .chain(hard.map(|anomaly| format!("expected nothing hard, got {} x{}", anomaly.name, anomaly.count)))
         .collect()
 }
 
@@ -204,6 +206,15 @@ mod tests {
         }
         // From packets alone nobody can name a reason of the kernel.
         assert!(!judged(check, false).iter().any(|line| line.contains("NO_SOCKET") || line.contains("at least")));
+    }
+
+    #[test]
+    fn a_sound_connection_may_show_soft_anomalies_only() {
+        let check = at(View::Client).accept(cause("c")).sound();
+        assert!(judged(check.clone(), false).is_empty());
+        let mut seen = seen();
+        seen.findings[0].anomalies[0].hard = true;
+        assert_eq!(differences(&check, &happened(), &seen, false), ["expected nothing hard, got rexmit x1"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod check;
 pub mod judge;
 pub mod net;
 pub mod perform;
+pub mod real;
 pub mod runner;
 pub mod stage;
 pub mod views;
@@ -80,8 +81,11 @@ pub struct Happened {
 
 /// All scenarios, by id.
 pub fn all() -> Vec<&'static Scenario> {
-    let families: &[&'static [Scenario]] = &[gaps::SCENARIOS, translation::SCENARIOS];
+    let families: &[&'static [Scenario]] = &[gaps::SCENARIOS, real::SCENARIOS, translation::SCENARIOS];
     let mut all: Vec<_> = families.iter().flat_map(|family| family.iter()).collect();
+    if real::owns_kernel() {
+        all.extend(real::OF_A_WHOLE_KERNEL);
+    }
     all.sort_by_key(|scenario| scenario.id);
     all
 }

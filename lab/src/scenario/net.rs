@@ -30,8 +30,7 @@ pub struct Net {
     /// The router, or where the device lives; nothing is between the ends of [`Kind::Raw`].
     between: Option<Namespace>,
     pub addresses: Addresses,
-    // Holds what else a routed topology consists of.
-    _routed: Option<Topology>,
+    routed: Option<Topology>,
 }
 
 /// One link from end to end, as far as the ends know.
@@ -54,7 +53,7 @@ impl Net {
                     server: topology.server.clone(),
                     between: Some(topology.router.clone()),
                     addresses: topology.addresses,
-                    _routed: Some(topology),
+                    routed: Some(topology),
                 })
             }
             Kind::Wire => Self::link(Some(Namespace::create("device")?), None),
@@ -88,7 +87,7 @@ impl Net {
                 namespace.address(interface, address)?;
             }
         }
-        Ok(Self { client, server, between, addresses: LINK, _routed: None })
+        Ok(Self { client, server, between, addresses: LINK, routed: None })
     }
 
     pub fn host(&self, side: Side) -> &Namespace {
@@ -112,6 +111,11 @@ impl Net {
     /// The router of [`Kind::Routed`], the device of [`Kind::Wire`].
     pub fn router(&self) -> Result<&Namespace, LabError> {
         self.between.as_ref().ok_or_else(|| LabError::Plot("nothing is between these two ends".into()))
+    }
+
+    /// All of [`Kind::Routed`].
+    pub fn routed(&self) -> Result<&Topology, LabError> {
+        self.routed.as_ref().ok_or_else(|| LabError::Plot("there is no router here".into()))
     }
 
     pub fn namespace(&self, point: Point) -> Result<&Namespace, LabError> {

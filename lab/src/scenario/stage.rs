@@ -1,5 +1,6 @@
 //! What a scenario plays on.
 
+use std::any::Any;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -10,12 +11,19 @@ use crate::forwarder::{Delay, Device, Forwarder};
 use crate::raw::RawPeer;
 
 pub struct Stage {
+    // Closed before the hosts are removed.
+    kept: Vec<Box<dyn Any>>,
     pub net: Net,
 }
 
 impl Stage {
     pub fn set_up(kind: Kind) -> Result<Self, LabError> {
-        Ok(Self { net: Net::create(kind)? })
+        Ok(Self { kept: Vec::new(), net: Net::create(kind)? })
+    }
+
+    /// Holds sockets until everybody has been asked: closing one would be a part of what happened.
+    pub fn keep(&mut self, what: Box<dyn Any>) {
+        self.kept.push(what);
     }
 
     /// The server's address with this port.
