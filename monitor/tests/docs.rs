@@ -148,6 +148,7 @@ fn written() -> BTreeMap<&'static str, Value> {
         flags: 1,
         window: 1,
         anomalies: vec![],
+        hard: Default::default(),
     };
     let connection = ConnectionLine { kind: "connection", version: 1, first_ns: 1, last_ns: 1, row };
     let doctor: Value = serde_json::from_str(&out(&run(&["doctor", "-o", "json"]))).unwrap();
