@@ -8,6 +8,7 @@ mod cpio;
 mod demo;
 mod ebpf;
 mod fresh;
+mod fuzz;
 mod hash;
 mod initramfs;
 mod kernels;
@@ -47,6 +48,8 @@ enum Verb {
     Lab(lab::Args),
     /// Run every check and test of the project
     Test(test::Args),
+    /// Run the fuzz targets for a bounded number of inputs
+    Fuzz(fuzz::Args),
     /// Clone HEAD into a temporary folder and run the README's commands there
     Fresh,
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&args),
         Verb::Lab(args) => lab::run(&args),
         Verb::Test(args) => test::run(&args),
+        Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Fresh => fresh::run(),
     };
     match done {

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::process::{command, describe, find, is_root, run as run_command};
 use crate::toolchain::{self, BPF_LINKER, LLVM, RUST, Rust};
-use crate::{apt, place};
+use crate::{apt, fuzz, place};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -30,9 +30,11 @@ pub enum Purpose {
     BuildEbpf,
     /// Virtual machines with other kernels
     Kernels,
+    /// The fuzzer
+    Fuzz,
 }
 
-use Purpose::{BuildEbpf, Demo, Kernels, Test};
+use Purpose::{BuildEbpf, Demo, Fuzz, Kernels, Test};
 
 /// A program and the packages that have it.
 struct Need {
@@ -44,7 +46,7 @@ struct Need {
     purposes: &'static [Purpose],
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need {
         program: "ip",
         why: "makes the lab's network namespaces and veth pairs",
@@ -109,12 +111,19 @@ const NEEDS: [Need; 10] = [
         elsewhere: None,
         purposes: &[BuildEbpf],
     },
+    Need {
+        program: "c++",
+        why: "compiles the fuzzer's engine",
+        apt: "g++",
+        elsewhere: Some(("gcc-c++", "gcc")),
+        purposes: &[Fuzz],
+    },
 ];
 
 pub fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(purpose),
-        None => ensure_all(&[Demo, Test, BuildEbpf, Kernels]),
+        None => ensure_all(&[Demo, Test, BuildEbpf, Kernels, Fuzz]),
     }
 }
 
@@ -246,6 +255,14 @@ fn plan(purposes: &[Purpose]) -> Result<Vec<Job>> {
     }
     if linker_missing {
         jobs.push(bpf_linker_job());
+    }
+    if purposes.contains(&Fuzz) && !fuzz::is_installed() {
+        let mut cargo = command("cargo");
+        cargo.args(["install", "cargo-fuzz", "--version", fuzz::CARGO_FUZZ, "--locked", "--force"]);
+        jobs.push(Job {
+            missing: vec![format!("cargo-fuzz {}: builds and runs the fuzz targets", fuzz::CARGO_FUZZ)],
+            action: Action::Command(Box::new(cargo)),
+        });
     }
     if purposes.contains(&Test) && prometheus_folder()?.is_none() {
         jobs.push(Job {

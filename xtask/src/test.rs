@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::libtest::Tally;
 use crate::process::{command, describe, run as run_command};
 use crate::setup::{self, Purpose};
-use crate::{ebpf, kernels, lab, place};
+use crate::{ebpf, fuzz, kernels, lab, place};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -121,6 +121,16 @@ fn steps(args: &Args, in_ci: bool) -> Vec<Step<'_>> {
                     return Ok(Done::Skipped("--quick"));
                 }
                 lab::run(&lab::Args::default())?;
+                Ok(Done::Ran)
+            }),
+        ),
+        (
+            "fuzz",
+            Box::new(move |_| {
+                if quick {
+                    return Ok(Done::Skipped("--quick"));
+                }
+                fuzz::run(&fuzz::Args::default())?;
                 Ok(Done::Ran)
             }),
         ),

@@ -1,0 +1,37 @@
+//! Any bytes as an Ethernet frame, and as an IP packet: the parser that the kernel programs run.
+
+use monitor_common::parse::{self, Packet};
+use monitor_common::segment::{Segment, opt, packet};
+
+pub fn run(data: &[u8]) {
+    let mut out = Packet::default();
+    let wire_len = data.len() as u32;
+    // Only decides whether egress makes a packet linear; it must not panic either.
+    let _ = parse::has_headers(data);
+    match parse::ethernet(data, wire_len, &mut out) {
+        Ok(()) => check(&out, data.len()),
+        Err(reason) => assert!(!reason.name().is_empty()),
+    }
+    // As at ingress, where the frame's length is not known.
+    let _ = parse::ethernet(data, 0, &mut out);
+    for offset in [0, 14] {
+        if parse::ip(data, offset, wire_len, &mut out).is_ok() {
+            check(&out, data.len());
+        }
+    }
+}
+
+fn check(p: &Packet, frame: usize) {
+    let s = &p.segment;
+    assert!(p.direction <= 1);
+    assert!(p.key.addr[0] < p.key.addr[1] || p.key.addr[0] == p.key.addr[1] && p.key.port[0] <= p.key.port[1]);
+    assert!(frame >= 40 || s.packet & packet::IPV6 == 0);
+    options(s);
+}
+
+/// What holds for options however they were written.
+pub fn options(s: &Segment) {
+    assert!(s.wscale <= 14);
+    assert!(s.sack_count <= 4);
+    assert!(s.sack_count == 0 || s.has_option(opt::SACK));
+}
