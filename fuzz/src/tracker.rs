@@ -54,11 +54,11 @@ pub fn run(data: &[u8]) {
 /// One segment, and how long after the one before it comes.
 fn segment(bytes: &[u8], next: &[SeqNum; 2]) -> (Direction, u8, Segment, u64) {
     let dir = Direction::from_index(bytes[0] & 1);
-    let hook = [Hook::Ingress, Hook::Ingress, Hook::Egress, Hook::Forwarded][usize::from(bytes[0] >> 1 & 3)] as u8;
+    let hook = [Hook::Ingress, Hook::Ingress, Hook::Egress, Hook::Forwarded][usize::from((bytes[0] >> 1) & 3)] as u8;
     let word = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
     // Up to 32 KiB either way, or anywhere.
     let near = |base: SeqNum, at: usize| match bytes[at] >> 5 {
-        7 => SeqNum(u32::from(word(at)) << 16 | u32::from(word(at))),
+        7 => SeqNum((u32::from(word(at)) << 16) | u32::from(word(at))),
         0..=2 => base,
         _ => base.add(i32::from(word(at) as i16) as u32),
     };
@@ -66,7 +66,7 @@ fn segment(bytes: &[u8], next: &[SeqNum; 2]) -> (Direction, u8, Segment, u64) {
         seq: near(next[dir.index()], 2),
         ack: near(next[dir.other().index()], 4),
         payload_len: if bytes[6] & 1 == 0 { 0 } else { u32::from(word(6)) },
-        tsval: u32::from(word(8)) << (bytes[0] >> 4 & 3),
+        tsval: u32::from(word(8)) << ((bytes[0] >> 4) & 3),
         tsecr: u32::from(word(8)),
         wnd: word(10),
         flags: u16::from(bytes[12]) & (flags::FIN | flags::SYN | flags::RST | flags::PSH | flags::ACK),
@@ -76,7 +76,7 @@ fn segment(bytes: &[u8], next: &[SeqNum; 2]) -> (Direction, u8, Segment, u64) {
         ip_id: word(14),
         ttl: bytes[16],
         wscale: bytes[17] & 15,
-        sack_count: bytes[17] >> 4 & 3,
+        sack_count: (bytes[17] >> 4) & 3,
         ..Segment::default()
     };
     let mut s = Segment { wscale: s.wscale.min(14), ..s };
@@ -84,7 +84,7 @@ fn segment(bytes: &[u8], next: &[SeqNum; 2]) -> (Direction, u8, Segment, u64) {
         let left = s.ack.add(u32::from(word(18)) * (i as u32 + 1));
         s.sack[i] = [left, left.add(u32::from(bytes[16]) << i)];
     }
-    (dir, hook, s, u64::from(bytes[1]) << (bytes[0] >> 3 & 31))
+    (dir, hook, s, u64::from(bytes[1]) << ((bytes[0] >> 3) & 31))
 }
 
 fn check(before: &Connection, after: &Connection, dir: Direction, s: &Segment, notes: &Notes, evidence: &Evidence) {

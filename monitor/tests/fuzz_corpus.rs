@@ -66,7 +66,7 @@ fn analyses_of_damaged_captures() {
     for (n, path) in paths.iter().enumerate() {
         let whole = std::fs::read(path).expect("a file of the corpus");
         for copy in 0..COPIES {
-            let mut rng = Random(((n as u64) << 32 | copy) ^ 0x9e37_79b9_7f4a_7c15);
+            let mut rng = Random((((n as u64) << 32) | copy) ^ 0x9e37_79b9_7f4a_7c15);
             let mut data = whole.clone();
             for _ in 0..=rng.below(16) {
                 let at = rng.below(data.len());
