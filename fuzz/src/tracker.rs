@@ -70,7 +70,7 @@ fn segment(bytes: &[u8], next: &[SeqNum; 2]) -> (Direction, u8, Segment, u64) {
         tsecr: u32::from(word(8)),
         wnd: word(10),
         flags: u16::from(bytes[12]) & (flags::FIN | flags::SYN | flags::RST | flags::PSH | flags::ACK),
-        options: u16::from(bytes[13]) | u16::from(bytes[0] >> 7) * opt::AUTH,
+        options: u16::from(bytes[13]) | (u16::from(bytes[0] >> 7) * opt::AUTH),
         packet: u16::from(bytes[14]) & 0xf,
         mss: 1460,
         ip_id: word(14),
