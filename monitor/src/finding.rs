@@ -60,8 +60,26 @@ pub struct Finding {
     /// The chain from the first divergence to the end, oldest first, at most 12 lines.
     pub evidence: Vec<EvidenceLine>,
     pub volume: Volume,
-    /// Further resets of the same connection: the same one repeated, or answers to it.
+    /// Further resets of the same connection within two seconds: the same one repeated, or answers to it.
     pub echoes: u32,
+    /// Silence both ways before the reset, or before the segment that it answers.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub idle_ns: Option<u64>,
+    /// Other findings about the same event.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub related: Vec<Related>,
+}
+
+/// A connection that the same event touched, under another 4-tuple.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Related {
+    pub community_id: String,
+    pub client: Endpoint,
+    pub server: Endpoint,
+    /// Its finding, if there is one.
+    pub id: Option<u64>,
+    /// What they share: `nat_bypass`, `nat_rebind`.
+    pub by: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -164,7 +182,8 @@ pub struct Kernel {
 pub struct EvidenceLine {
     pub time_ns: u64,
     pub direction: String,
-    /// Name of an anomaly, or `reset`, `desync`, `progress`, `kernel`, `segment`.
+    /// Name of an anomaly or of a test of forged resets, or `reset`, `desync`, `progress`, `kernel`, `segment`,
+    /// `same_fault`, `signature`.
     pub what: String,
     /// In words, with expected and actual numbers.
     pub text: String,

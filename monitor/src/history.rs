@@ -28,8 +28,11 @@ pub struct History {
     pub payload: PayloadFacts,
     /// Other connections whose numbers this one continues.
     pub relatives: Vec<Relative>,
-    /// Of the RST at hand: how it differs from its claimed sender's other packets.
+    /// Of the RST at hand: how it differs from its claimed sender's other packets
+    /// ([`monitor_common::event::identity`]).
     pub identity: u8,
+    /// Where the RST at hand was observed ([`monitor_common::tracker::state::Hook`]); 0 without one.
+    pub hook: u8,
     /// What followed the first effective RST.
     pub later: Later,
     /// What other connections tell about this one.
@@ -172,6 +175,7 @@ impl History {
             payload: PayloadFacts::default(),
             relatives: Vec::new(),
             identity: 0,
+            hook: 0,
             later: Later::default(),
             surroundings: Surroundings::default(),
             events_lost,
@@ -184,6 +188,8 @@ impl History {
         self.events_lost |= event.evidence_lost != 0;
         if event.why & why::RESET != 0 {
             let sender = Direction::from_index(event.direction);
+            self.identity = event.identity;
+            self.hook = event.hook;
             self.end = End::Reset {
                 sender,
                 record: event.record,

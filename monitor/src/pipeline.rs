@@ -1,15 +1,23 @@
 //! From reports to findings: joins what belongs together, then diagnoses. The same for live and offline.
 
 use crate::derive;
+use crate::diagnose;
+use crate::diagnose::shape::ResetView;
 use crate::diagnose::silent;
 use crate::finding::{Finding, FindingKind};
 use crate::history::{End, History, KernelFact, Relative};
+use crate::later::{Followed, LATER_NS};
 use crate::relatives;
 use crate::report::{self, FirstReset};
+use crate::surroundings::aftermath::Aftermath;
+use crate::surroundings::flows::Flows;
+use crate::surroundings::ttl::Ttls;
 use monitor_common::event::{Event, FullEvent, why};
-use monitor_common::flow::{Direction, FlowKey};
+use monitor_common::flow::{Addr, Direction, FlowKey};
+use monitor_common::segment::flags;
+use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::state::{Connection, sync_state};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 /// What the tracepoints say belongs to a reset this close in time (DIAGNOSIS 3.2).
 const JOIN_NS: u64 = 10_000_000;
@@ -25,32 +33,75 @@ pub struct FactAbout {
     pub fact: KernelFact,
 }
 
+/// Ends that wait at once. A flood of resets is told sooner rather than later.
+const KEPT_PENDING: usize = 8192;
+
 /// How findings are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// How long a reset waits for what may follow it: tracepoint reports, repeated RSTs.
+    /// How long an end waits for the word of the tracepoints. A reset that the sender's own kernel owns up to is told
+    /// then; any other waits for what follows it, [`LATER_NS`].
     pub hold_ns: u64,
+    /// The local kernel's resets are traced.
+    pub kernel_watched: bool,
     /// Report a desynchronisation when it begins, not only when the connection ends.
     pub report_desync_at_once: bool,
 }
 
 /// Names one life of a flow.
 type Life = (FlowKey, u64);
+/// When to look at an end that waits, and which one of that moment.
+type Turn = (u64, u64);
 
+/// An end that waits.
 struct Pending {
-    due_ns: u64,
     life: Life,
     id: u64,
+    /// Entry in the connection table.
+    slot: u32,
     history: History,
-    echoes: u32,
+    resets: Option<Resets>,
 }
+
+/// What a reset waits for.
+struct Resets {
+    effective: bool,
+    /// RSTs of both ends: at the first one, and as known last.
+    at_first: u32,
+    known: u32,
+    /// Another finding of this life follows; further RSTs are its own.
+    superseded: bool,
+    /// When it is told at last.
+    final_ns: u64,
+    /// It was told before, with so many echoes.
+    told: Option<u32>,
+}
+
+impl Resets {
+    fn echoes(&self) -> u32 {
+        self.known.saturating_sub(self.at_first)
+    }
+
+    /// The end's RSTs have been counted by a report or by the table.
+    fn count(&mut self, c: &Connection) {
+        if !self.superseded {
+            self.known = self.known.max(resets_of(c));
+        }
+    }
+}
+
+/// Looks up what the table holds in a slot, or under a key.
+pub type Lookup<'a> = dyn FnMut(u32, &FlowKey) -> Option<Connection> + 'a;
 
 /// Reports in, findings out.
 pub struct Pipeline {
     settings: Settings,
     file: Option<String>,
     next_id: u64,
-    pending: VecDeque<Pending>,
+    pending: BTreeMap<Turn, Pending>,
+    /// The reset that a life waits with.
+    waiting: HashMap<Life, Turn>,
+    turns: u64,
     facts: VecDeque<FactAbout>,
     /// The first effective reset of a life.
     ends: HashMap<Life, FirstReset>,
@@ -59,6 +110,10 @@ pub struct Pipeline {
     degraded: HashMap<Life, u64>,
     /// Lives that the kernel gave up on, reported when it said so.
     timed_out: HashSet<Life>,
+    local_addresses: Option<HashSet<Addr>>,
+    ttls: Ttls,
+    flows: Flows,
+    aftermath: Aftermath,
 }
 
 impl Pipeline {
@@ -67,18 +122,29 @@ impl Pipeline {
             settings,
             file,
             next_id: first_id,
-            pending: VecDeque::new(),
+            pending: BTreeMap::new(),
+            waiting: HashMap::new(),
+            turns: 0,
             facts: VecDeque::new(),
             ends: HashMap::new(),
             order: VecDeque::new(),
             degraded: HashMap::new(),
             timed_out: HashSet::new(),
+            local_addresses: None,
+            ttls: Ttls::default(),
+            flows: Flows::default(),
+            aftermath: Aftermath::default(),
         }
     }
 
     /// The next finding's identifier, for a pipeline that carries on.
     pub fn next_id(&self) -> u64 {
         self.next_id
+    }
+
+    /// Addresses of this host, where its own packets are observed.
+    pub fn set_local_addresses(&mut self, addresses: Option<HashSet<Addr>>) {
+        self.local_addresses = addresses;
     }
 
     pub fn on_fact(&mut self, fact: FactAbout) {
@@ -91,12 +157,15 @@ impl Pipeline {
     /// A report with everything. `search` looks through the other connections, and is asked rarely.
     pub fn on_full(&mut self, full: &FullEvent, search: &mut dyn FnMut(&Connection, Direction, &mut Vec<Relative>)) {
         let bits = full.event.why;
-        let life = life_of(&full.event.connection);
+        let c = &full.event.connection;
+        let life = life_of(c);
+        self.follow(full, life);
         if bits & why::RESET != 0 {
-            self.on_reset(History::from_full(full), life, search);
+            self.on_reset(full, life, search);
         } else if bits & why::CLOSE != 0 {
+            self.ttls.learn(c);
             self.hold(History::from_full(full), life);
-        } else if bits & why::SYNC != 0 && self.settings.report_desync_at_once && is_desynced(&full.event.connection) {
+        } else if bits & why::SYNC != 0 && self.settings.report_desync_at_once && is_desynced(c) {
             let id = self.take_id();
             if self.degraded.len() < KEPT_ENDS {
                 self.degraded.insert(life, id);
@@ -107,9 +176,45 @@ impl Pipeline {
 
     pub fn on_brief(&mut self, event: &Event) {
         let c = &event.connection;
-        if is_desynced(c) || lives_with_a_fault(c) {
-            self.hold(History::from_brief(event), life_of(c));
+        let life = life_of(c);
+        if let Some(resets) = self.waiting_resets(&life) {
+            resets.count(c);
         }
+        if event.why & (why::CLOSE | why::REUSED) != 0 {
+            self.ttls.learn(c);
+        }
+        if is_desynced(c) || lives_with_a_fault(c) {
+            self.hold(History::from_brief(event), life);
+        }
+    }
+
+    fn waiting_resets(&mut self, life: &Life) -> Option<&mut Resets> {
+        let turn = self.waiting.get(life)?;
+        self.pending.get_mut(turn)?.resets.as_mut()
+    }
+
+    /// What was seen after the reset that this life waits with.
+    fn follow(&mut self, full: &FullEvent, life: Life) {
+        let Some(p) = self.waiting.get(&life).and_then(|turn| self.pending.get_mut(turn)) else { return };
+        let Some(resets) = &mut p.resets else { return };
+        let event = &full.event;
+        let is_rst = event.record.flags & flags::RST != 0;
+        resets.count(&event.connection);
+        if resets.superseded {
+            return;
+        }
+        let (from, until) = (p.history.time_ns, p.history.time_ns.saturating_add(LATER_NS));
+        // RSTs are known from their own reports, with what they do.
+        let others = History::from_full(full).records.into_iter().filter(|r| r.record.flags & flags::RST == 0);
+        for r in others.filter(|r| r.record.time_ns > from && r.record.time_ns <= until) {
+            p.history.later.add(Followed { speaker: r.speaker, record: r.record, identity: 0, effect: None });
+        }
+        if event.time_ns > until || event.time_ns < from {
+            return;
+        }
+        let effect = (is_rst && event.why & why::RESET != 0).then(|| Effect::from_number(event.effect));
+        let speaker = Direction::from_index(event.direction);
+        p.history.later.add(Followed { speaker, record: event.record, identity: event.identity, effect });
     }
 
     /// A connection that ended without a reset, or that the observation ends with.
@@ -143,30 +248,50 @@ impl Pipeline {
 
     fn on_reset(
         &mut self,
-        mut history: History,
+        full: &FullEvent,
         life: Life,
         search: &mut dyn FnMut(&Connection, Direction, &mut Vec<Relative>),
     ) {
-        let End::Reset { sender, .. } = history.end else { return };
-        match self.ends.get(&life) {
-            Some(first) if report::is_echo(&history, first) => {
-                if let Some(first) = self.pending.iter_mut().find(|p| p.life == life) {
-                    first.echoes += 1;
-                }
+        let mut history = History::from_full(full);
+        let Some(reset) = ResetView::of(&history) else { return };
+        if let Some(earlier) = self.waiting_resets(&life) {
+            if earlier.effective || !reset.effective {
+                // It is part of what followed.
                 return;
             }
-            Some(_) => {}
-            None => {
-                if let Some(first) = FirstReset::of(&history) {
-                    self.remember(life, first);
-                }
-            }
+            // Attempts that failed are a finding of their own; this one is the end.
+            earlier.known = earlier.known.saturating_sub(1);
+            earlier.superseded = true;
+        } else if self.ends.get(&life).is_some_and(|first| report::is_echo(&history, first)) {
+            return;
         }
-        if relatives::is_candidate(&history.connection) {
-            search(&history.connection, sender, &mut history.relatives);
+        let c = &full.event.connection;
+        if reset.effective && !self.ends.contains_key(&life) {
+            self.remember(life, FirstReset { sender: reset.sender, seq: reset.seq(), time_ns: reset.record.time_ns });
+        }
+        history.surroundings.ttl = self.ttls.of(&c.key.addr[reset.sender.index()]);
+        history.surroundings.kernel_watched = self.settings.kernel_watched;
+        let local = &self.local_addresses;
+        history.surroundings.sender_is_local = local.as_ref().map(|l| l.contains(&c.key.addr[reset.sender.index()]));
+        if reset.effective {
+            self.ttls.learn(c);
+        }
+        if relatives::is_candidate(c) {
+            search(c, reset.sender, &mut history.relatives);
         }
         let id = self.id_for(&life);
-        self.push(history, life, id, self.settings.hold_ns);
+        let resets = Resets {
+            effective: reset.effective,
+            at_first: resets_of(c),
+            known: resets_of(c),
+            superseded: false,
+            final_ns: history.time_ns.saturating_add(LATER_NS.max(self.settings.hold_ns)),
+            told: None,
+        };
+        let due_ns = history.time_ns.saturating_add(self.settings.hold_ns);
+        let p = Pending { life, id, slot: full.event.slot, history, resets: Some(resets) };
+        let turn = self.queue(due_ns, p);
+        self.waiting.insert(life, turn);
     }
 
     /// A degraded connection's end; whether there is anything to say is the diagnosis' business.
@@ -177,7 +302,14 @@ impl Pipeline {
 
     fn push(&mut self, history: History, life: Life, id: u64, hold_ns: u64) {
         let due_ns = history.time_ns.saturating_add(hold_ns);
-        self.pending.push_back(Pending { due_ns, life, id, history, echoes: 0 });
+        self.queue(due_ns, Pending { life, id, slot: 0, history, resets: None });
+    }
+
+    fn queue(&mut self, due_ns: u64, p: Pending) -> Turn {
+        let turn = (due_ns, self.turns);
+        self.turns += 1;
+        self.pending.insert(turn, p);
+        turn
     }
 
     /// The identifier of the desynchronisation reported before, so that the reset replaces it.
@@ -204,23 +336,69 @@ impl Pipeline {
         self.order.push_back(life);
     }
 
-    /// Hands out what is due at `now_ns` (tracker clock), oldest first.
-    pub fn flush(&mut self, now_ns: u64, to_unix: &dyn Fn(u64) -> u64, sink: &mut dyn FnMut(Finding)) {
-        while self.pending.front().is_some_and(|p| p.due_ns <= now_ns) {
-            let Some(mut p) = self.pending.pop_front() else { return };
-            p.history.kernel = self.join(&p.history);
-            derive::anomalies(&mut p.history);
-            if let Some(mut finding) = report::finding(&p.history, to_unix, p.id, self.file.as_deref()) {
-                finding.echoes = p.echoes;
-                debug_assert!(finding.kind != FindingKind::Reset || finding.reset.is_some());
-                sink(finding);
+    /// Hands out what is due at `now_ns` (tracker clock), oldest first. `lookup` knows how many RSTs there were: not
+    /// each is reported.
+    pub fn flush(
+        &mut self,
+        now_ns: u64,
+        lookup: &mut Lookup,
+        to_unix: &dyn Fn(u64) -> u64,
+        sink: &mut dyn FnMut(Finding),
+    ) {
+        while let Some((&turn, _)) = self.pending.first_key_value() {
+            let crowded = self.pending.len() > KEPT_PENDING;
+            if turn.0 > now_ns && !crowded {
+                return;
+            }
+            let Some(mut p) = self.pending.remove(&turn) else { return };
+            for fact in self.join(&p.history) {
+                if !p.history.kernel.contains(&fact) {
+                    p.history.kernel.push(fact);
+                }
+            }
+            let Some(resets) = &mut p.resets else {
+                self.tell(&p, to_unix, sink);
+                continue;
+            };
+            let table = lookup(p.slot, &p.life.0).filter(|c| life_of(c) == p.life);
+            table.iter().for_each(|c| resets.count(c));
+            if now_ns < resets.final_ns && !crowded {
+                let final_ns = resets.final_ns;
+                if is_proven(&p.history) {
+                    resets.told = Some(resets.echoes());
+                    self.tell(&p, to_unix, sink);
+                }
+                let (life, current) = (p.life, self.waiting.get(&p.life) == Some(&turn));
+                let turn = self.queue(final_ns, p);
+                if current {
+                    self.waiting.insert(life, turn);
+                }
+                continue;
+            }
+            if self.waiting.get(&p.life) == Some(&turn) {
+                self.waiting.remove(&p.life);
+            }
+            if p.resets.as_ref().is_none_or(|r| r.told != Some(r.echoes())) {
+                self.tell(&p, to_unix, sink);
             }
         }
     }
 
+    fn tell(&mut self, p: &Pending, to_unix: &dyn Fn(u64) -> u64, sink: &mut dyn FnMut(Finding)) {
+        let mut history = p.history.clone();
+        derive::anomalies(&mut history);
+        let verdict = diagnose::diagnose(&history);
+        history.surroundings.same_fault = self.flows.note(&history, &verdict);
+        let Some(mut finding) = report::finding(&history, to_unix, p.id, self.file.as_deref()) else { return };
+        finding.echoes = p.resets.as_ref().map_or(0, Resets::echoes);
+        finding.related = self.aftermath.related(&history, &finding);
+        debug_assert!(finding.kind != FindingKind::Reset || finding.reset.is_some());
+        sink(finding);
+    }
+
     /// Everything that is left, at the end of the observation.
-    pub fn finish(&mut self, to_unix: &dyn Fn(u64) -> u64, sink: &mut dyn FnMut(Finding)) {
-        self.flush(u64::MAX, to_unix, sink);
+    pub fn finish(&mut self, lookup: &mut Lookup, to_unix: &dyn Fn(u64) -> u64, sink: &mut dyn FnMut(Finding)) {
+        self.flush(u64::MAX, lookup, to_unix, sink);
     }
 
     fn join(&self, history: &History) -> Vec<KernelFact> {
@@ -235,6 +413,17 @@ impl Pipeline {
 
 fn life_of(c: &Connection) -> Life {
     (c.key, c.created_ns)
+}
+
+/// RSTs of both ends.
+fn resets_of(c: &Connection) -> u32 {
+    c.half.iter().map(|h| u32::from(h.rst_count)).sum()
+}
+
+/// The kernel of the RST's sender said that it sent it: nothing that follows can change that.
+fn is_proven(history: &History) -> bool {
+    let End::Reset { sender, .. } = history.end else { return false };
+    history.kernel.iter().any(|f| f.source == "tcp_send_reset" && f.local == sender)
 }
 
 fn is_desynced(c: &Connection) -> bool {

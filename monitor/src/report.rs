@@ -73,6 +73,8 @@ pub fn finding(history: &History, to_unix: &dyn Fn(u64) -> u64, id: u64, file: O
         evidence,
         volume: volume(history),
         echoes: 0,
+        idle_ns: view.reset.as_ref().map(|_| view.idle_before_end_ns()),
+        related: Vec::new(),
     })
 }
 

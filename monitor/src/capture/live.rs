@@ -60,10 +60,12 @@ pub enum AttachError {
     Failed(String),
 }
 
-/// Resets wait this long for the tracepoints' word and for their repetitions.
+/// Ends wait this long for the tracepoints' word.
 const HOLD_NS: u64 = 30_000_000;
 /// The ring buffer never wakes the agent, because a wake-up costs the packet path a hundred times the event.
 const POLL: Duration = Duration::from_millis(5);
+/// Addresses of this host come and go.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
 /// Reports taken in one go before other tasks get their turn.
 const BATCH: usize = 512;
 
@@ -147,6 +149,7 @@ impl Live {
             Some(btf) => attach_tracepoints(&mut ebpf, btf, &mut programs),
             None => Vec::new(),
         };
+        let kernel_watched = programs.contains(&"send_reset");
         let names = Names::of(btf.as_ref());
         if btf.is_some() && !names.has_reset_reasons() {
             notes.push("this kernel gives no reasons for its resets (Linux 6.10 and later do)".into());
@@ -188,7 +191,7 @@ impl Live {
             object: object::short_hash(),
         };
         let sweep = Sweep::new(table.set_count());
-        let settings = Settings { hold_ns: HOLD_NS, report_desync_at_once: true };
+        let settings = Settings { hold_ns: HOLD_NS, kernel_watched, report_desync_at_once: true };
         Ok(Live {
             shared: Arc::new(Shared {
                 table,
@@ -223,6 +226,8 @@ impl Live {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(stop);
+        let mut addresses_read = std::time::Instant::now();
+        self.pipeline.set_local_addresses(super::addresses::list());
         loop {
             tokio::select! {
                 () = &mut stop => break,
@@ -233,6 +238,10 @@ impl Live {
                 tokio::task::yield_now().await;
             }
             self.sweep_some();
+            if addresses_read.elapsed() > ADDRESSES_EVERY {
+                addresses_read = std::time::Instant::now();
+                self.pipeline.set_local_addresses(super::addresses::list());
+            }
             self.flush(sink);
             if let Some(logger) = &mut self.logger {
                 logger.flush();
@@ -240,7 +249,8 @@ impl Live {
         }
         while self.drain(BATCH) == BATCH {}
         let offset = clock_offset();
-        self.pipeline.finish(&|t| t.saturating_add(offset), sink);
+        let table = &self.shared.table;
+        self.pipeline.finish(&mut |slot, _| Some(table.connection(slot)), &|t| t.saturating_add(offset), sink);
         if let Some(pins) = self.pinned.take() {
             drop(pins);
         }
@@ -249,7 +259,9 @@ impl Live {
 
     fn flush(&mut self, sink: &mut (dyn FnMut(Finding) + Send)) {
         let offset = clock_offset();
-        self.pipeline.flush(monotonic_now(), &|t| t.saturating_add(offset), sink);
+        let table = &self.shared.table;
+        let lookup = &mut |slot, _: &_| Some(table.connection(slot));
+        self.pipeline.flush(monotonic_now(), lookup, &|t| t.saturating_add(offset), sink);
     }
 
     /// Takes up to `most` reports; returns how many there were.

@@ -1,5 +1,6 @@
 //! Where packets come from: the kernel programs ([`live`]) or capture files ([`replay`]). Both give the same values.
 
+mod addresses;
 pub mod btf;
 pub mod counters;
 pub mod facts;

@@ -4,12 +4,14 @@ use super::host::{Engine, Report, Slot};
 use crate::diagnose::silent;
 use crate::finding::{Endpoint, Finding, VERSION};
 use crate::history::{End, History};
+use crate::later::LATER_NS;
 use crate::pipeline::{Pipeline, Settings};
 use crate::relatives;
 use capture_file::Reader;
 use capture_file::link::{Located, locate};
 use monitor_common::Anomaly;
 use monitor_common::evidence::Evidence;
+use monitor_common::flow::FlowKey;
 use monitor_common::parse::{self, Packet as ParsedPacket};
 use monitor_common::segment::flags;
 use monitor_common::tracker::notes::{HARD, Note};
@@ -104,8 +106,6 @@ pub enum ReplayError {
     Output(#[from] std::io::Error),
 }
 
-/// Resets wait this long in capture time for what repeats them (ECHO of DIAGNOSIS 0).
-const HOLD_NS: u64 = 2_000_000_000;
 /// Progress is told this often, in packets.
 const PROGRESS_EVERY: u64 = 65_536;
 /// Later than any real capture, and far from where adding a time-out would overflow.
@@ -173,7 +173,7 @@ struct Replay {
 
 impl Replay {
     fn new(options: ReplayOptions, file: &str, first_id: u64) -> Replay {
-        let settings = Settings { hold_ns: HOLD_NS, report_desync_at_once: false };
+        let settings = Settings { hold_ns: LATER_NS, kernel_watched: false, report_desync_at_once: false };
         Replay {
             options,
             engine: Engine::new(),
@@ -205,6 +205,7 @@ impl Replay {
         }
         summary.segments += 1;
         summary.resets += u64::from(self.packet.segment.has(flags::RST));
+        self.flush(now_ns, summary, sink)?;
         let tracked = self.engine.on_packet(&self.packet, Hook::Ingress, now_ns);
         if let Some(former) = tracked.ended {
             self.end_of_life(&former, End::Silent, false, sink)?;
@@ -222,8 +223,19 @@ impl Replay {
         if self.options.segments {
             sink(Output::Segment(self.segment_line(packet.frame, packet.time_ns)))?;
         }
-        let found = &mut self.found;
-        self.pipeline.flush(now_ns, &|t| t, &mut |finding| found.push(finding));
+        Ok(())
+    }
+
+    /// What is due before the packet of `now_ns`: nothing later bears on it.
+    fn flush(
+        &mut self,
+        now_ns: u64,
+        summary: &mut Summary,
+        sink: &mut dyn FnMut(Output) -> std::io::Result<()>,
+    ) -> Result<(), ReplayError> {
+        let (engine, found) = (&self.engine, &mut self.found);
+        let lookup = &mut |_, key: &FlowKey| engine.get(key).map(|s| s.connection);
+        self.pipeline.flush(now_ns, lookup, &|t| t, &mut |finding| found.push(finding));
         self.hand_out(summary, sink)
     }
 
@@ -277,7 +289,8 @@ impl Replay {
             self.end_of_life(slot, end, truncated, sink)?;
         }
         let found = &mut self.found;
-        self.pipeline.finish(&|t| t, &mut |finding| found.push(finding));
+        let lookup = &mut |_, key: &FlowKey| engine.get(key).map(|s| s.connection);
+        self.pipeline.finish(lookup, &|t| t, &mut |finding| found.push(finding));
         self.hand_out(summary, sink)
     }
 

@@ -284,6 +284,8 @@ mod tests {
             evidence: Vec::new(),
             volume: Volume::default(),
             echoes: 0,
+            idle_ns: None,
+            related: Vec::new(),
         }
     }
 

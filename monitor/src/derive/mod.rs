@@ -46,7 +46,8 @@ pub const RULES: &[Rule] = &[
 pub fn anomalies(history: &mut History) {
     let both = [Direction::Forward, Direction::Reverse];
     let found: Vec<Seen> = RULES.iter().flat_map(|rule| both.into_iter().filter_map(|d| rule(history, d))).collect();
-    for new in found {
+    let of_reset = crate::diagnose::forged::anomalies(history);
+    for new in found.into_iter().chain(of_reset) {
         match history.anomalies.iter_mut().find(|s| s.anomaly == new.anomaly && s.speaker == new.speaker) {
             Some(old) => old.hard |= new.hard,
             None => history.anomalies.push(new),

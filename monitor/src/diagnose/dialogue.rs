@@ -5,6 +5,7 @@
 
 use super::Verdict;
 use crate::history::{End, History, KernelFact};
+use crate::later::{Followed, LATER_NS};
 use bytemuck::Zeroable;
 use monitor_common::engine::{self, Admission};
 use monitor_common::event::why;
@@ -144,6 +145,17 @@ impl Draft {
 
     pub fn tsval(mut self, tsval: u32) -> Draft {
         self.tsval = Some(tsval);
+        self
+    }
+
+    pub fn id(mut self, ip_id: u16) -> Draft {
+        self.ip_id = Some(ip_id);
+        self
+    }
+
+    /// Without options, as from a raw socket.
+    pub fn bare(mut self) -> Draft {
+        self.no_options = true;
         self
     }
 
@@ -368,6 +380,7 @@ impl Dialogue {
         if notes.count > 0 {
             self.evidence.enter(dir, &mut notes, self.now_ns);
         }
+        self.follow(dir, number, &notes);
         let why = engine::why(&self.connection, dir, &notes);
         if why & (why::RESET | why::CLOSE) == 0 {
             return;
@@ -383,7 +396,28 @@ impl Dialogue {
         } else {
             End::Closed
         };
-        self.histories.push(self.open(end));
+        let mut history = self.open(end);
+        (history.identity, history.hook) = (notes.identity, hook as u8);
+        crate::derive::anomalies(&mut history);
+        self.histories.push(history);
+    }
+
+    /// Adds the segment to what followed the resets before it, as the pipeline does.
+    fn follow(&mut self, speaker: Direction, number: u32, notes: &Notes) {
+        let record = self.recorder.record[speaker.index()][number as usize % RECORDS];
+        let effect = (record.flags & flags::RST != 0).then(|| Effect::from_number(notes.effect));
+        for h in self.histories.iter_mut().filter(|h| h.connection.created_ns == self.connection.created_ns) {
+            if matches!(h.end, End::Reset { .. }) && record.time_ns <= h.time_ns + LATER_NS {
+                h.later.add(Followed { speaker, record, identity: notes.identity, effect });
+            }
+        }
+    }
+
+    /// The verdict on the first RST, with what followed it.
+    pub fn first_verdict(&self) -> Verdict {
+        let mut history = self.first_history();
+        crate::derive::anomalies(&mut history);
+        super::diagnose(&history)
     }
 
     /// The history of the last RST or close.

@@ -2,6 +2,7 @@
 //! cause of one. Whether somebody tried to end it is for the tests of DIAGNOSIS 4.
 
 use super::Verdict;
+use super::forged::{INJECTED, Variant};
 use super::shape::ResetView;
 use super::view::View;
 use super::words::bytes;
@@ -15,6 +16,8 @@ pub const NAME: &str = "rst_ineffective";
 const BASE: u8 = 90;
 /// A stray number alone is weak evidence of an attempt; a late or duplicated RST looks the same.
 const ATTEMPT: u8 = 30;
+/// A sweep shows that somebody guesses, not who.
+const BLIND: u8 = 60;
 
 pub fn verdict(view: &View, reset: &ResetView) -> Verdict {
     let receiver = reset.sender.other();
@@ -46,27 +49,47 @@ pub fn verdict(view: &View, reset: &ResetView) -> Verdict {
              connection: compare the RST's TTL and IP-ID with those of its claimed sender.",
         )
     };
-    let attempt = Considered {
-        cause: "rst_injected".into(),
-        confidence: ATTEMPT,
-        why_not:
-            "one stray number is no proof: several scattered ones, another TTL or IP-ID series, or data of the claimed \
-                  sender afterwards would be"
-                .into(),
+    let tests = view.forged.as_ref();
+    let blind = tests.is_some_and(|a| a.variant == Variant::Blind);
+    let attempt = match tests {
+        Some(a) => Considered {
+            cause: "rst_injected".into(),
+            confidence: a.score.max(ATTEMPT),
+            why_not: format!("it took no effect; that somebody tried is shown by this: {}", a.tests()),
+        },
+        None => Considered {
+            cause: "rst_injected".into(),
+            confidence: ATTEMPT,
+            why_not:
+                "one stray number is no proof: several scattered ones, another TTL or IP-ID series, or data of the \
+                      claimed sender afterwards would be"
+                    .into(),
+        },
+    };
+    let not_its_own = tests.is_some_and(|a| a.score >= INJECTED);
+    let (variant, culprit, culprit_confidence) = match () {
+        () if blind => (Some("blind"), "third_party", BLIND.min(confidence)),
+        () if not_its_own => (tests.map(|a| a.variant.name()), "middlebox", BLIND.min(confidence)),
+        () if late_answer => (None, "none", confidence),
+        () => (None, "unknown", 5),
+    };
+    let attempted = match tests.filter(|_| blind || not_its_own) {
+        Some(a) => format!(" It is an attempt of somebody else: {}.", a.tests()),
+        None => String::new(),
     };
     Verdict {
         cause: NAME,
-        variant: None,
-        culprit: if late_answer { "none" } else { "unknown" },
-        culprit_confidence: if late_answer { confidence } else { 5 },
+        variant,
+        culprit,
+        culprit_confidence,
         confidence,
         band: band(confidence),
         mechanism: view.mechanism(),
         desync: view.desync,
-        also_considered: if late_answer { Vec::new() } else { vec![attempt] },
+        also_considered: if late_answer && tests.is_none() { Vec::new() } else { vec![attempt] },
         contradictions: Vec::new(),
         summary: format!(
-            "A RST that claims to come from {} carries {}, {place}: {fate} (RFC 5961 section 3.2). {consequence}",
+            "A RST that claims to come from {} carries {}, {place}: {fate} (RFC 5961 section 3.2). {consequence}{attempted}",
             view.who(reset.sender),
             view.number(reset.sender, reset.seq()),
         ),
@@ -90,7 +113,7 @@ mod tests {
             }
             for history in &d.histories {
                 let v = diagnose(history);
-                expect(&v, "rst_ineffective", None, "unknown");
+                expect(&v, "rst_ineffective", Some("blind"), "third_party");
                 assert!(v.summary.contains("100 bytes beyond"), "{}", v.summary);
                 assert_eq!(v.desync, None);
             }

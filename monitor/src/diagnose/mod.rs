@@ -12,6 +12,7 @@ pub mod desync;
 #[cfg(test)]
 pub mod dialogue;
 pub mod echo;
+pub mod forged;
 mod ineffective;
 pub mod kernel_word;
 pub mod shape;
@@ -108,6 +109,8 @@ pub struct Judgement {
     pub variant: Option<&'static str>,
     pub culprit: Culprit,
     pub basis: Basis,
+    /// How the RST came to exist, where that is not what its shape says.
+    pub mechanism: Option<Mechanism>,
     /// Kernel evidence agrees with the packets.
     pub kernel_agrees: bool,
     /// Independent classes of evidence beyond the first.
@@ -136,6 +139,7 @@ impl Judgement {
             variant: None,
             culprit: Culprit::None,
             basis,
+            mechanism: None,
             kernel_agrees: false,
             further_classes: 0,
             contradictions: Vec::new(),
@@ -190,7 +194,7 @@ pub fn diagnose(history: &History) -> Verdict {
     };
     let (cause, j, score) = judged.remove(winner);
     let mut also_considered = considered(judged);
-    for rival in j.rivals.into_iter().chain(forged(&view)) {
+    for rival in j.rivals {
         if !also_considered.iter().any(|c| c.cause == rival.cause) {
             also_considered.push(rival);
         }
@@ -208,38 +212,13 @@ pub fn diagnose(history: &History) -> Verdict {
         culprit_confidence: cap.map_or(score, |cap| cap.min(score)),
         confidence: score,
         band: band(score),
-        mechanism: view.mechanism(),
+        mechanism: j.mechanism.unwrap_or(view.mechanism()),
         desync: view.desync,
         also_considered,
         contradictions: j.contradictions,
         summary: with_limits(&view, j.summary),
         advice: j.advice,
     }
-}
-
-/// A RST whose TTL is not that of its claimed sender's packets, unless that sender's own kernel says it sent it. The
-/// other tests of DIAGNOSIS 4 are not made yet, so this is never a verdict.
-fn forged(view: &View) -> Option<Considered> {
-    /// Packets with one TTL that make it the sender's.
-    const STABLE: u8 = 8;
-    let reset = view.reset.as_ref()?;
-    let sender = view.half(reset.sender);
-    let delta = sender.ttl.abs_diff(reset.record.ttl);
-    if sender.ttl_run < STABLE || delta < 2 || view.send_reset().is_some() {
-        return None;
-    }
-    Some(Considered {
-        cause: "rst_injected".into(),
-        confidence: 45,
-        why_not: format!(
-            "the RST came with TTL {} where {} packets in a row had {}; its delay or packets of the {} after it would \
-             prove another origin",
-            reset.record.ttl,
-            sender.ttl_run,
-            sender.ttl,
-            view.role(reset.sender)
-        ),
-    })
 }
 
 /// The losers, the likeliest first.

@@ -1,6 +1,7 @@
 //! Facts that several causes ask for, derived once from a history.
 
 use super::desync::{self, DesyncView, OpenHole, open_hole};
+use super::forged::{self, Assessment};
 use super::shape::{Mechanism, ResetView, echo_ns};
 use super::silent::{Stuck, stuck};
 use super::words::{count, duration};
@@ -17,6 +18,8 @@ pub struct View<'a> {
     pub history: &'a History,
     /// The RST that ended it, effective or not.
     pub reset: Option<ResetView>,
+    /// What speaks against the RST's claimed sender.
+    pub forged: Option<Assessment>,
     /// The ends had stopped accepting each other's segments.
     pub desync: Option<DesyncView>,
 }
@@ -25,7 +28,8 @@ impl<'a> View<'a> {
     pub fn new(history: &'a History) -> View<'a> {
         let reset = ResetView::of(history);
         let desync = desync::judge(history, reset.as_ref());
-        View { history, reset, desync }
+        let forged = reset.as_ref().and_then(|r| forged::assess(history, r));
+        View { history, reset, forged, desync }
     }
 
     pub fn half(&self, speaker: Direction) -> &Half {

@@ -43,7 +43,14 @@ mod rank {
 pub fn chain(view: &View, verdict: &Verdict, to_unix: &dyn Fn(u64) -> u64) -> Vec<EvidenceLine> {
     let mut drafts = Vec::new();
     let mut first_hard = true;
-    for seen in &view.history.anomalies {
+    let told = |seen: &&Seen| {
+        let hits = view.forged.iter().flat_map(|a| &a.hits);
+        let of_reset = [Anomaly::LiveAfterRst, Anomaly::RstSeqData];
+        // Below, in the words of the test; one observation has two names.
+        hits.filter_map(|h| h.anomaly)
+            .any(|(a, ..)| a == seen.anomaly || of_reset.contains(&a) && of_reset.contains(&seen.anomaly))
+    };
+    for seen in view.history.anomalies.iter().filter(|s| !told(s)) {
         let rank = match (seen.hard, first_hard) {
             (true, true) => rank::MUST,
             (true, false) => rank::HARD,
@@ -74,6 +81,8 @@ pub fn chain(view: &View, verdict: &Verdict, to_unix: &dyn Fn(u64) -> u64) -> Ve
             text: kernel_word::said(view, fact),
         });
     }
+    drafts.extend(forged(view, verdict));
+    drafts.extend(shared(view, verdict));
     if let Some(r) = &view.reset {
         if let Some(t) = &r.trigger {
             drafts.push(Draft {
@@ -114,6 +123,49 @@ pub fn chain(view: &View, verdict: &Verdict, to_unix: &dyn Fn(u64) -> u64) -> Ve
             }
         })
         .collect()
+}
+
+/// What speaks against the RST's claimed sender, each test with its numbers.
+fn forged(view: &View, verdict: &Verdict) -> Vec<Draft> {
+    let Some(assessment) = &view.forged else { return Vec::new() };
+    let blamed =
+        matches!(verdict.cause, "rst_injected" | "policy_reset" | "middlebox_idle_timeout" | "rst_ineffective");
+    let rank = if blamed { rank::HARD } else { rank::CONTEXT };
+    let mut out: Vec<Draft> = assessment
+        .hits
+        .iter()
+        .map(|h| Draft { rank, time_ns: h.time_ns, speaker: h.speaker, what: h.test, text: h.text.clone() })
+        .collect();
+    if let (Some(name), Some(r)) = (assessment.signature, &view.reset) {
+        out.push(Draft {
+            rank: rank::SOFT,
+            time_ns: r.record.time_ns,
+            speaker: r.sender,
+            what: "signature",
+            text: format!("what the client sent has the shape {name}, which impatient clients and scanners share"),
+        });
+    }
+    out
+}
+
+/// The same fault on other connections.
+fn shared(view: &View, verdict: &Verdict) -> Option<Draft> {
+    let same = view.history.surroundings.same_fault.as_ref()?;
+    if same.cause != verdict.cause || same.variant.as_deref() != verdict.variant {
+        return None;
+    }
+    Some(Draft {
+        rank: rank::KERNEL,
+        time_ns: view.history.time_ns,
+        speaker: view.history.client(),
+        what: "same_fault",
+        text: format!(
+            "the same fault on {} connections of one {} within {}",
+            same.flows,
+            same.shared,
+            duration(view.history.time_ns.saturating_sub(same.since_ns))
+        ),
+    })
 }
 
 /// The last data of either end and the FINs, as far as the recorder still has them: what an application did.
@@ -400,8 +452,9 @@ fn anomaly(view: &View, seen: &Seen) -> String {
         Anomaly::IpidBreak => format!("the IP-ID series of the {who} broke: {} after {}", seen.actual, seen.expected),
         Anomaly::L2Shift => format!("packets of the {who} began to come from another hardware address"),
         Anomaly::RttImpossible => format!(
-            "a segment of the {who} answers {}, which left less than half a round trip before: it was made nearer by",
-            theirs(actual)
+            "the RST came {} after what it answers, but the {who} is {} away and back",
+            duration(u64::from(seen.actual) * 1_000),
+            duration(u64::from(seen.expected) * 1_000)
         ),
         Anomaly::IdleGap => format!("the {who} spoke after more than 50 s of silence both ways"),
         Anomaly::IcmpFragNeeded => {

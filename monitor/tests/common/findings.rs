@@ -1,8 +1,8 @@
 //! Hand-made findings, one of each type.
 
 use monitor::finding::{
-    AnomalyCount, Considered, Desync, Endpoint, EvidenceLine, Finding, FindingKind, Kernel, Reset, VERSION, Visibility,
-    Volume,
+    AnomalyCount, Considered, Desync, Endpoint, EvidenceLine, Finding, FindingKind, Kernel, Related, Reset, VERSION,
+    Visibility, Volume,
 };
 
 const S: u64 = 1_000_000_000;
@@ -104,6 +104,14 @@ pub fn desynchronised(id: u64) -> Finding {
             bulk: true,
         },
         echoes: 2,
+        idle_ns: Some(1_180_000_000),
+        related: vec![Related {
+            community_id: "1:LQU9qZlK+B5F3KDmev6m5PMibrg=".into(),
+            client: endpoint("10.9.1.2:43122"),
+            server: endpoint("10.9.3.3:5001"),
+            id: Some(id.wrapping_sub(1)),
+            by: "nat_bypass".into(),
+        }],
     }
 }
 
@@ -133,6 +141,8 @@ pub fn unread(id: u64) -> Finding {
         advice: "Read until the end of the stream before closing.".into(),
         evidence: Vec::new(),
         echoes: 0,
+        idle_ns: None,
+        related: Vec::new(),
         ..desynchronised(id)
     }
 }

@@ -8,11 +8,14 @@ mod endpoint_sequence_fault;
 mod handshake_abandoned;
 mod handshake_violation;
 mod keepalive_timeout;
+mod middlebox_idle_timeout;
 mod nat_state_fault;
 mod path_blackhole;
 mod peer_lost_state;
+mod policy_reset;
 mod port_closed;
 mod post_close_cleanup;
+mod rst_injected;
 mod sack_translation_fault;
 mod seq_translation_fault;
 mod timestamp_regression;
@@ -25,6 +28,10 @@ use super::Cause;
 
 /// In the order of DIAGNOSIS 3.3; the first that holds wins.
 pub const ALL: &[Cause] = &[
+    // 4. The reset is not its claimed sender's. Silence before it names the device; an open refusal is no attack.
+    middlebox_idle_timeout::CAUSE,
+    policy_reset::CAUSE,
+    rst_injected::CAUSE,
     // 5. The ends disagreed before the reset.
     seq_translation_fault::CAUSE,
     sack_translation_fault::CAUSE,

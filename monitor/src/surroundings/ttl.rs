@@ -1,0 +1,85 @@
+//! With which TTL an address reaches the observer. A connection that was refused at its SYN has no packet of its own to
+//! compare the RST with; the host's other connections have.
+
+use super::{Bounded, KnownTtl};
+use monitor_common::flow::{Addr, Direction};
+use monitor_common::tracker::state::{Connection, half};
+
+/// Addresses remembered.
+const KEPT: usize = 16_384;
+/// Packets in a row with one TTL that make it the address'.
+const STABLE: u8 = 3;
+
+/// TTLs by address. One life of a flow is learned once, at its end.
+pub struct Ttls(Bounded<Addr, Entry>);
+
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    ttl: u8,
+    connections: u32,
+}
+
+impl Default for Ttls {
+    fn default() -> Ttls {
+        Ttls(Bounded::new(KEPT))
+    }
+}
+
+impl Ttls {
+    pub fn learn(&mut self, c: &Connection) {
+        for speaker in [Direction::Forward, Direction::Reverse] {
+            let me = &c.half[speaker.index()];
+            if !me.has(half::SEEN) || me.ttl_run < STABLE {
+                continue;
+            }
+            let entry = self.0.entry(c.key.addr[speaker.index()]);
+            if entry.ttl == me.ttl {
+                entry.connections = entry.connections.saturating_add(1);
+            } else {
+                *entry = Entry { ttl: me.ttl, connections: 1 };
+            }
+        }
+    }
+
+    pub fn of(&self, addr: &Addr) -> Option<KnownTtl> {
+        self.0.get(addr).map(|e| KnownTtl { ttl: e.ttl, connections: e.connections })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use monitor_common::flow::{FlowKey, v4};
+
+    fn connection(ttl: u8, run: u8) -> Connection {
+        let mut c = Connection { key: FlowKey::canonical(v4(1), 40_000, v4(2), 80).0, ..Connection::default() };
+        for h in &mut c.half {
+            (h.flags, h.ttl, h.ttl_run) = (half::SEEN, ttl, run);
+        }
+        c
+    }
+
+    #[test]
+    fn a_ttl_is_known_from_packets_in_a_row_and_forgotten_when_it_changes() {
+        let mut ttls = Ttls::default();
+        ttls.learn(&connection(63, STABLE - 1));
+        assert_eq!(ttls.of(&v4(2)), None);
+        ttls.learn(&connection(63, STABLE));
+        ttls.learn(&connection(63, 200));
+        assert_eq!(ttls.of(&v4(2)), Some(KnownTtl { ttl: 63, connections: 2 }));
+        ttls.learn(&connection(57, 200));
+        assert_eq!(ttls.of(&v4(2)), Some(KnownTtl { ttl: 57, connections: 1 }));
+    }
+
+    #[test]
+    fn it_is_bounded() {
+        let mut ttls = Ttls::default();
+        for n in 0..KEPT as u32 + 10 {
+            let mut c = connection(64, 9);
+            c.key.addr = [v4(0x0a00_0000), v4(0x0b00_0000 + n)];
+            ttls.learn(&c);
+        }
+        assert_eq!(ttls.0.entries.len(), KEPT);
+        assert_eq!(ttls.0.order.len(), KEPT);
+    }
+}
