@@ -14,7 +14,7 @@ use crate::flow::{Direction, FlowKey};
 use crate::segment::{Segment, flags};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
-use crate::tracker::state::{Connection, Hook, Phase, half};
+use crate::tracker::state::{Connection, Hook, Phase, Sync, half, sync_state};
 use crate::tracker::{self, handshake, identity};
 
 /// Whether an observation is tracked.
@@ -93,9 +93,15 @@ pub fn restart(c: &mut Connection, former: &Former, dir: Direction, s: &Segment,
     }
 }
 
+/// States worth a report when they change: a suspicion without a hard anomaly is none.
 #[inline(always)]
 fn sync_states(c: &Connection) -> [u8; 2] {
-    [c.fault[0].sync.state, c.fault[1].sync.state]
+    [reported_state(&c.fault[0].sync), reported_state(&c.fault[1].sync)]
+}
+
+#[inline(always)]
+fn reported_state(sync: &Sync) -> u8 {
+    if sync.state == sync_state::SUSPECT && sync.hard == 0 { sync_state::IN_SYNC } else { sync.state }
 }
 
 /// Tracks the segment and records its header; `notes` tells what it did.

@@ -1,7 +1,7 @@
 //! Acknowledgements and windows (RFC 9293 3.10.7.4, RFC 5961 section 5, RFC 7323 section 2).
 
 use super::notes::Notes;
-use super::state::{Candidate, Connection, Half, candidate, half};
+use super::state::{Candidate, Connection, Half, candidate, conn, half};
 use super::{MS, OLD_ACK_SPAN, SECOND, settle, stall_ns};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
@@ -11,11 +11,14 @@ use crate::seq::SeqNum;
 /// Mutual rejections per second that make a storm.
 const STORM: u16 = 50;
 
-/// The shift to apply to `speaker`'s windows; none while the handshake was not seen.
+/// The shift to apply to `speaker`'s windows; none while the handshake was not seen and nothing could be inferred. An
+/// inferred shift is a lower bound: it makes windows too small, never too large.
 #[inline(always)]
 pub fn shift(c: &Connection, speaker: Direction) -> Option<u32> {
     if !c.scale_known() {
-        return None;
+        let sender = speaker.other().index();
+        let inferred = c.half[sender].has(half::SCALE_INFERRED);
+        return if inferred { Some(c.fault[sender].peer_shift.wrapping_sub(1) as u32 & 15) } else { None };
     }
     let (a, b) = (&c.half[0], &c.half[1]);
     Some(if a.has(half::WSCALE) && b.has(half::WSCALE) { c.half[speaker.index()].wscale as u32 & 15 } else { 0 })
@@ -51,7 +54,7 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
             judge_segments: peer.segments,
             ..Candidate::default()
         };
-        settle::raise(&mut c.fault[dir.index()], candidate::ACK_UNSENT, settled, new);
+        settle::raise(&mut c.half[dir.index()], &mut c.fault[dir.index()], candidate::ACK_UNSENT, settled, new);
         pingpong(c, dir, s, now_ns, notes);
         return;
     }
@@ -63,7 +66,7 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
         let behind = prev.distance(s.ack) as u32;
         let span = peer_window(peer, me).max(OLD_ACK_SPAN);
         // How old is a question of windows; and a segment from before this speaker's last one is in the capture twice.
-        if offered.is_some() && behind > span && now_ns >= me.last_ns {
+        if c.scale_known() && behind > span && now_ns >= me.last_ns {
             notes.push(Anomaly::AckTooOld, dir, prev, s.ack);
         } else {
             notes.push(Anomaly::AckOld, dir, prev, s.ack);
@@ -80,9 +83,17 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
         me.dup_acks = me.dup_acks.saturating_add(1);
         notes.push(Anomaly::DupAck, dir, s.ack, s.ack);
     }
-    if let Some(bytes) = offered {
-        window(c, dir, s, bytes, advanced, now_ns, notes);
+    match offered {
+        Some(bytes) => {
+            if !c.scale_known() {
+                c.flags |= conn::SCALE_INFERRED;
+            }
+            window(c, dir, s, bytes, advanced, now_ns, notes);
+        }
+        // What was inferred turned out too small: its edges go with it.
+        None => c.half[dir.index()].flags &= !half::EDGE,
     }
+    zero_window(c, dir, s, now_ns, notes);
     pingpong(c, dir, s, now_ns, notes);
 }
 
@@ -136,9 +147,9 @@ fn advance(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
 #[inline(always)]
 fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced: bool, now_ns: u64, notes: &mut Notes) {
     let sender = &c.half[dir.other().index()];
-    let (sent, sender_iss, sender_data_ns) = (sender.snd_nxt, sender.iss, sender.data_ns);
+    let (sent, sender_iss) = (sender.snd_nxt, sender.iss);
     let scale = shift(c, dir).unwrap_or(0);
-    let stall = stall_ns(sender);
+    let certain = c.scale_known();
     let sender_mss = sender.mss as u32;
     let sender_scales = sender.has(half::WSCALE);
     let me = &mut c.half[dir.index()];
@@ -152,11 +163,11 @@ fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced:
         me.edge_cur = edge;
         // The client's SYN offered a window too, before there was anything to acknowledge.
         let first = sender_iss.add(1).add(me.syn_wnd as u32);
-        if !syn && me.has(half::SYN) && first.after(edge) {
+        if certain && !syn && first.after(edge) {
             me.edge_max = first;
         }
     }
-    if !syn && !me.has(half::FIRST_WINDOW) && me.has(half::SYN) {
+    if certain && !syn && !me.has(half::FIRST_WINDOW) {
         me.flags |= half::FIRST_WINDOW;
         me.first_wnd = s.wnd;
         let received = sent.distance(sender_iss.add(1)).max(0) as u32;
@@ -172,6 +183,7 @@ fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced:
             me.flags |= half::COLLAPSED;
             me.edge_max = edge;
         } else if scale >= 2 && s.wnd == me.syn_wnd && me.syn_wnd >= 1024 {
+            me.flags |= half::UNSCALED_SUSPECT;
             notes.push(Anomaly::WindowUnscaledSuspect, dir, SeqNum(me.syn_wnd as u32), SeqNum(bytes));
         }
     }
@@ -182,7 +194,13 @@ fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced:
         let stranded = sent.after(edge.add(unit)) && back >= sender_mss.max(1);
         // Confirmed by a second acknowledgement that is still below; the first may be reordered.
         let again = fault.shrink_edge == edge && me.edge_cur.before(me.edge_max);
-        if stranded && (again || advanced && me.edge_cur.before(me.edge_max)) {
+        let confirmed = again || advanced && me.edge_cur.before(me.edge_max);
+        if me.has(half::UNSCALED_SUSPECT) && confirmed && back >= me.wnd_max / 8 * 7 {
+            // An eighth is left of a window that was the SYN's, taken with the scale: it was not meant to be scaled.
+            notes.push_weighed(Anomaly::WindowUnscaledSuspect, dir, me.edge_max, edge, true);
+            me.flags |= half::COLLAPSED;
+            me.edge_max = edge;
+        } else if stranded && confirmed && certain {
             fault.shrink_hits = fault.shrink_hits.saturating_add(1);
             notes.push_weighed(Anomaly::WindowShrink, dir, me.edge_max, edge, true);
         } else {
@@ -195,7 +213,20 @@ fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced:
     if bytes > me.wnd_max {
         me.wnd_max = bytes;
     }
-    if bytes == 0 {
+}
+
+/// A closed window, which is 0 under any scale.
+#[inline(always)]
+fn zero_window(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let me = &c.half[dir.index()];
+    if s.wnd != 0 && !me.has(half::ZERO_WINDOW) {
+        return;
+    }
+    let sender = &c.half[dir.other().index()];
+    let (sent, sender_data_ns, stall) = (sender.snd_nxt, sender.data_ns, stall_ns(sender));
+    let me = &mut c.half[dir.index()];
+    let fault = &mut c.fault[dir.index()];
+    if s.wnd == 0 {
         if !me.has(half::ZERO_WINDOW) {
             me.flags |= half::ZERO_WINDOW;
             fault.zero_window_ns = now_ns;

@@ -106,6 +106,12 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
     adopt(c, dir, s, now_ns);
     if c.scale_known() {
         c.flags &= !conn::MID_STREAM;
+        if c.flags & conn::SCALE_INFERRED != 0 {
+            // The handshake came late; what was inferred before it was a lower bound.
+            c.flags &= !conn::SCALE_INFERRED;
+            c.half[0].flags &= !(half::EDGE | half::SCALE_INFERRED);
+            c.half[1].flags &= !(half::EDGE | half::SCALE_INFERRED);
+        }
     }
     true
 }

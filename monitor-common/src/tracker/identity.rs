@@ -2,11 +2,11 @@
 //! flow label (DIAGNOSIS 4.2). The baseline is the speaker's last segment; a RST is compared and never enters it.
 
 use super::notes::Notes;
-use super::state::{Half, Hook};
+use super::state::{Half, Hook, half};
 use crate::anomaly::Anomaly;
 use crate::event::identity;
 use crate::flow::Direction;
-use crate::segment::{Segment, flags, packet};
+use crate::segment::{Segment, flags, opt, packet};
 use crate::seq::SeqNum;
 
 /// Equal ones in a row that make a baseline.
@@ -21,6 +21,16 @@ const ID_STEP: u16 = 1024;
 fn follows(me: &Half, id: u16) -> bool {
     let step = id.wrapping_sub(me.ip_id);
     (1..=ID_STEP).contains(&step)
+}
+
+/// Whether the speaker sent the segment after all that was seen of it: its timestamp or IPv4 ID says so.
+#[inline(always)]
+pub fn is_fresh(me: &Half, s: &Segment) -> bool {
+    if me.has(half::TIMESTAMPS) && s.has_option(opt::TIMESTAMPS) {
+        s.tsval.wrapping_sub(me.ts_hi) as i32 >= 0
+    } else {
+        s.packet & packet::IPV6 == 0 && me.id_run >= INCREMENTS && follows(me, s.ip_id)
+    }
 }
 
 /// [`identity`] bits of a packet against those before it.

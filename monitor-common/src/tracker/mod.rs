@@ -83,6 +83,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     } else {
         note_idle(c, dir, s, now_ns, notes);
         baseline(c, dir, s);
+        settle::on_raiser(c, dir);
         sequence::lift(c, dir, s);
         settle::on_judge(c, dir, s, now_ns, notes);
         timestamps::on_segment(c, dir, s, now_ns, notes);
@@ -90,6 +91,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         true
     };
     if taken && s.has(flags::ACK) {
+        timestamps::on_echo(c, dir, s, now_ns);
         ack::on_ack(c, dir, s, now_ns, notes);
         if s.sack_count > 0 {
             sack::on_sack(c, dir, s, now_ns, notes);

@@ -55,7 +55,9 @@ pub struct Notes {
     pub identity: u8,
     /// Not 0: the segment is one of the first after its speaker's effective RST.
     pub after_reset: u8,
-    pub pad: [u8; 2],
+    /// Not 0: the speaker's data is not acknowledged although the other end is heard; a reason to look, no fault.
+    pub suspicion: u8,
+    pub pad: u8,
 }
 
 impl Notes {
@@ -69,7 +71,8 @@ impl Notes {
         self.first_hard = 0;
         self.identity = 0;
         self.after_reset = 0;
-        self.pad = [0; 2];
+        self.suspicion = 0;
+        self.pad = 0;
         self.before = 0;
         self.after = 0;
         self.sync_before = [0; 2];

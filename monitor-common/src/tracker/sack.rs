@@ -1,8 +1,8 @@
 //! SACK and DSACK blocks (RFC 2018, RFC 2883).
 
 use super::notes::Notes;
+use super::settle;
 use super::state::{Candidate, Connection, candidate, half};
-use super::{ack, settle};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
 use crate::segment::Segment;
@@ -13,10 +13,8 @@ const MAX_WINDOW: u32 = 1 << 30;
 
 #[inline(always)]
 pub fn on_sack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let window = match ack::offered(c, dir, s) {
-        Some(_) => c.half[dir.index()].wnd_max,
-        None => MAX_WINDOW,
-    };
+    // An inferred scale is a lower bound.
+    let window = if c.scale_known() { c.half[dir.index()].wnd_max } else { MAX_WINDOW };
     let sender = &c.half[dir.other().index()];
     let (sender_seen, sent, sender_segments) = (sender.has(half::SEEN), sender.snd_nxt, sender.segments);
     let judge = &c.fault[dir.other().index()];
@@ -95,7 +93,7 @@ pub fn on_sack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, not
             judge_segments: sender_segments,
             ..Candidate::default()
         };
-        settle::raise(fault, candidate::SACK_UNSENT, settled, new);
+        settle::raise(me, fault, candidate::SACK_UNSENT, settled, new);
     }
 }
 

@@ -1,7 +1,8 @@
 //! What a speaker sends: new data, gaps, retransmissions, probes, and segments outside the window.
 
+use super::identity;
 use super::notes::Notes;
-use super::state::{Candidate, Connection, Fault, Half, candidate, half};
+use super::state::{Candidate, Connection, Fault, Half, candidate, half, weight};
 use super::{OLD_ACK_SPAN, SECOND, settle};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
@@ -69,9 +70,9 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     let (peer_flags, judge_segments) = (p.flags, p.segments);
     let settled = c.fault[dir.other().index()].settled[candidate::BEYOND_WINDOW];
     let (una_known, una, stuck_ns, dup_acks) = (p.has(half::ACKED), p.ack, p.ack_ns, p.dup_acks);
-    let (edge_known, edge, edge_cur) = (p.has(half::EDGE), p.edge_max, p.edge_cur);
+    let (edge, edge_cur, certain) = (p.edge_max, p.edge_cur, c.scale_known());
     let (peer_wnd_max, peer_last_ns, peer_wscale) = (p.wnd_max, p.last_ns, p.wscale);
-    let raw_edge = p.ack.add(p.wnd as u32);
+    let peer_wnd = p.wnd as u32;
     let found = probe(&c.half[dir.index()], p, s);
     let me = &mut c.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
@@ -98,12 +99,16 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     let consumes = s.seq_len() > 0;
     // Scale rounding: an edge may be short by one unit of the receiver's shift.
     let slack = if peer_flags & half::WSCALE != 0 { 1u32 << (peer_wscale & 15) } else { 0 };
+    if !certain && una_known && s.payload_len > 0 && end.after(nxt) {
+        infer_scale(me, fault, una, peer_wnd, end);
+    }
+    let edge_known = peer_flags & half::EDGE != 0 && (certain || me.has(half::SCALE_INFERRED));
 
     if me.has(half::FIN) {
         if consumes && end.after(me.fin_end) && s.seq.distance(me.fin_end) <= MAX_DATAGRAM {
             if s.payload_len > 0 {
                 // Where SYNs may be missed it may as well be the next connection.
-                notes.push_weighed(Anomaly::DataAfterOwnFin, dir, me.fin_end, end, edge_known);
+                notes.push_weighed(Anomaly::DataAfterOwnFin, dir, me.fin_end, end, certain);
             }
             return;
         }
@@ -122,7 +127,8 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         return;
     }
     if consumes && end.at_or_before(nxt) {
-        retransmission(me, fault, dir, s, una_known, una, stuck_ns, dup_acks, edge_known, peer_wnd_max, now_ns, notes);
+        let peer = Peer { una_known, una, stuck_ns, dup_acks, certain, wnd_max: peer_wnd_max, last_ns: peer_last_ns };
+        retransmission(me, fault, dir, s, &peer, now_ns, notes);
         return;
     }
     if edge_known && consumes {
@@ -143,10 +149,15 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
                 expected: edge,
                 actual: end,
                 judge_segments,
-                heavy: (whole || me.mss > 0 && over as u32 >= me.mss as u32) as u8,
+                heavy: match anomaly {
+                    Anomaly::SeqJump => weight::HEAVY | weight::WHOLE | weight::JUMP,
+                    Anomaly::SeqBeyondWindow => weight::HEAVY | weight::WHOLE,
+                    _ if me.mss > 0 && over as u32 >= me.mss as u32 => weight::HEAVY,
+                    _ => 0,
+                },
                 ..Candidate::default()
             };
-            settle::raise(fault, candidate::BEYOND_WINDOW, settled, new);
+            settle::raise(me, fault, candidate::BEYOND_WINDOW, settled, new);
             if !matches!(anomaly, Anomaly::SeqJump) {
                 shadow(me, fault, end);
             }
@@ -177,7 +188,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
             me.flags |= half::DATA;
             grows(me, fault, s, end);
             if una_known && peer_flags & half::WSCALE != 0 && peer_wscale > 0 {
-                over_raw(me, fault, una, raw_edge, end);
+                over_raw(me, fault, una, una.add(peer_wnd), end);
             }
             if !me.has(half::RTT_PENDING) || una_known && una.at_or_after(me.rtt_seq) {
                 me.flags |= half::RTT_PENDING;
@@ -196,6 +207,31 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
 fn shadow(me: &mut Half, fault: &mut Fault, end: SeqNum) {
     fault.shadow_end = if me.has(half::SHADOW) { fault.shadow_end.max(end) } else { end };
     me.flags |= half::SHADOW;
+}
+
+/// The smallest shift under which the data fits the window that it was sent into, raised by one for each segment that
+/// does not: inferred once three windows of data were acknowledged under it (DIAGNOSIS 1.3). It counts from the window
+/// field plus one, because the field is rounded down.
+#[inline(always)]
+fn infer_scale(me: &mut Half, fault: &mut Fault, una: SeqNum, peer_wnd: u32, end: SeqNum) {
+    let in_flight = end.distance(una);
+    if peer_wnd == 0 || in_flight <= 0 || in_flight > MAX_WINDOW {
+        return;
+    }
+    if fault.peer_shift == 0 {
+        fault.peer_shift = 1;
+        fault.scale_from = una;
+    }
+    let shift = fault.peer_shift.wrapping_sub(1) as u32 & 15;
+    if in_flight as u32 > peer_wnd.wrapping_add(1) << shift {
+        if shift < 14 {
+            fault.peer_shift += 1;
+            fault.scale_from = una;
+            me.flags &= !half::SCALE_INFERRED;
+        }
+    } else if !me.has(half::SCALE_INFERRED) && una.distance(fault.scale_from) as u32 >= (3 * peer_wnd) << shift {
+        me.flags |= half::SCALE_INFERRED;
+    }
 }
 
 /// The largest size of a segment, and where it was first used.
@@ -263,29 +299,42 @@ fn goes_on(me: &Half, fault: &mut Fault, stuck_ns: u64, now_ns: u64) {
     }
 }
 
+/// What the other end has said, read once.
+#[derive(Clone, Copy)]
+struct Peer {
+    una_known: bool,
+    una: SeqNum,
+    stuck_ns: u64,
+    dup_acks: u16,
+    /// The scale of its windows is known.
+    certain: bool,
+    wnd_max: u32,
+    last_ns: u64,
+}
+
 /// Everything in the segment was sent before.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one inlined step of on_segment; the values are read once there")]
 fn retransmission(
     me: &mut Half,
     fault: &mut Fault,
     dir: Direction,
     s: &Segment,
-    una_known: bool,
-    una: SeqNum,
-    stuck_ns: u64,
-    dup_acks: u16,
-    edge_known: bool,
-    peer_wnd_max: u32,
+    peer: &Peer,
     now_ns: u64,
     notes: &mut Notes,
 ) {
     let end = s.end();
+    let Peer { una_known, una, stuck_ns, dup_acks, certain, wnd_max, last_ns } = *peer;
     if una_known && end.at_or_before(una) {
         let below = una.distance(end) as u32;
         // Data in flight is bounded by the window that the other end offers, where that is known. A segment from before
         // this speaker's last one is in the capture twice.
-        if edge_known && below > OLD_ACK_SPAN && below > peer_wnd_max && now_ns >= me.last_ns {
+        let span = wnd_max.max(OLD_ACK_SPAN);
+        let outside = certain && below > span && now_ns >= me.last_ns;
+        if outside && una.distance(s.seq) as u32 > span.saturating_mul(2) {
+            // Another number space if it was sent just now, not a copy that the network kept.
+            notes.push_weighed(Anomaly::SeqJump, dir, una, s.seq, identity::is_fresh(me, s));
+        } else if outside {
             notes.push(Anomaly::SeqBelowWindow, dir, una, s.seq);
         } else {
             notes.push(Anomaly::RexmitAcked, dir, una, s.seq);
@@ -324,19 +373,21 @@ fn retransmission(
         }
     }
     if una_known && s.seq == una {
-        backoff(fault, dir, s, now_ns, notes);
+        backoff(fault, dir, s, last_ns, now_ns, notes);
     }
 }
 
 /// Successive retransmissions of SND.UNA whose spacing grows (RFC 6298 section 5.5).
 #[inline(always)]
-fn backoff(fault: &mut Fault, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+fn backoff(fault: &mut Fault, dir: Direction, s: &Segment, peer_last_ns: u64, now_ns: u64, notes: &mut Notes) {
     let gap_us = (now_ns.saturating_sub(fault.rto_ns) / 1_000).min(u32::MAX as u64) as u32;
     if fault.rto_streak > 0 && fault.rto_seq == s.seq {
         if fault.rto_streak == 1 || gap_us >= fault.rto_gap_us / 4 * 5 {
             fault.rto_streak = fault.rto_streak.saturating_add(1);
             if fault.rto_streak >= 3 {
                 notes.push(Anomaly::RtoBackoff, dir, s.seq, SeqNum(fault.rto_streak as u32));
+                // Pure loss looks like this, but the other end is heard and does not take what it is sent.
+                notes.suspicion |= (peer_last_ns > fault.rto_ns) as u8;
             }
         }
         fault.rto_gap_us = gap_us;

@@ -5,8 +5,8 @@
 //! bytes; if it goes on from where it was, the acknowledgement was wrong. A retransmission proves nothing.
 
 use super::notes::Notes;
-use super::state::{Candidate, Connection, Fault, candidate, conn, half};
-use super::{SECOND, reorder_ns, sequence, stall_ns};
+use super::state::{Candidate, Connection, Fault, Half, candidate, conn, half, weight};
+use super::{SECOND, reorder_ns, sequence, stall_ns, timestamps};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
 use crate::segment::Segment;
@@ -17,10 +17,11 @@ const EXPIRY_NS: u64 = 10 * SECOND;
 /// Proven capture losses that make a view lossy.
 const LOSSY_GAPS: u16 = 3;
 
-/// Opens a candidate of the speaker that `fault` belongs to, unless one of the kind is open (`settled` is the judge's
-/// mark for it).
+/// Opens a candidate of the speaker that `me` and `fault` belong to, unless one of the kind is open (`settled` is the
+/// judge's mark for it).
 #[inline(always)]
-pub fn raise(fault: &mut Fault, index: usize, settled: u8, new: Candidate) {
+pub fn raise(me: &mut Half, fault: &mut Fault, index: usize, settled: u8, new: Candidate) {
+    me.flags |= half::RAISED;
     let slot = &mut fault.candidates[index];
     if slot.generation != settled {
         slot.heavy |= new.heavy;
@@ -29,10 +30,32 @@ pub fn raise(fault: &mut Fault, index: usize, settled: u8, new: Candidate) {
     *slot = Candidate { generation: settled.wrapping_add(1), ..new };
 }
 
+/// Forgets that `dir` raised anything once all of it is settled, so that ordinary segments look no further.
+#[inline(always)]
+pub fn on_raiser(c: &mut Connection, dir: Direction) {
+    if !c.half[dir.index()].has(half::RAISED) {
+        return;
+    }
+    let raised = &c.fault[dir.index()].candidates;
+    let settled = &c.fault[dir.other().index()].settled;
+    let mut open = 0;
+    let mut i = 0;
+    while i < candidate::COUNT {
+        open |= raised[i].generation ^ settled[i];
+        i += 1;
+    }
+    if open == 0 {
+        c.half[dir.index()].flags &= !half::RAISED;
+    }
+}
+
 /// Settles what the other end claimed about `dir`'s data, now that `dir` speaks.
 #[inline(always)]
 pub fn on_judge(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     let raiser = dir.other();
+    if !c.half[raiser.index()].has(half::RAISED) {
+        return;
+    }
     if c.fault[raiser.index()].candidates[candidate::ACK_UNSENT].generation
         != c.fault[dir.index()].settled[candidate::ACK_UNSENT]
     {
@@ -42,6 +65,11 @@ pub fn on_judge(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, no
         != c.fault[dir.index()].settled[candidate::SACK_UNSENT]
     {
         judge(c, dir, s, now_ns, candidate::SACK_UNSENT, Anomaly::SackUnsent, notes);
+    }
+    if c.fault[raiser.index()].candidates[candidate::TSECR_FUTURE].generation
+        != c.fault[dir.index()].settled[candidate::TSECR_FUTURE]
+    {
+        timestamps::judge(c, dir, s, now_ns, notes);
     }
 }
 
@@ -101,6 +129,15 @@ fn judge(
     if index == candidate::ACK_UNSENT {
         fault.ack_unsent_hits = fault.ack_unsent_hits.saturating_add(1);
         narrow(fault, claimed.distance(open.expected) as u32, claimed.distance(una) as u32);
+    } else if hard {
+        // Only the lower bound of an offset shows in SACK blocks (DIAGNOSIS 2.3): a block may end below all that was sent.
+        let beyond = claimed.distance(open.expected) as u32;
+        if fault.sack_lo_hits == 0 || beyond > fault.sack_lo {
+            fault.sack_lo = beyond;
+            fault.sack_lo_hits = 1;
+        } else if beyond == fault.sack_lo {
+            fault.sack_lo_hits = fault.sack_lo_hits.saturating_add(1);
+        }
     }
 }
 
@@ -133,10 +170,13 @@ pub fn on_receiver_ack(
     notes: &mut Notes,
 ) {
     let sender = receiver.other();
+    if !c.half[sender.index()].has(half::RAISED) {
+        return;
+    }
     let open = c.fault[sender.index()].candidates[candidate::BEYOND_WINDOW];
     let rtt_ns = c.half[receiver.index()].rtt_min_us as u64 * 1_000;
     let wait = reorder_ns(&c.half[receiver.index()]).max(rtt_ns);
-    let lossy = lossy(c);
+    let (lossy, certain) = (lossy(c), c.scale_known());
     let judge = &mut c.fault[receiver.index()];
     if open.generation == judge.settled[candidate::BEYOND_WINDOW] {
         return;
@@ -147,7 +187,15 @@ pub fn on_receiver_ack(
     } else if !advanced && now_ns > open.time_ns + wait {
         judge.settled[candidate::BEYOND_WINDOW] = open.generation;
         judge.beyond_hits = judge.beyond_hits.saturating_add(1);
-        notes.push_weighed(Anomaly::DataBeyondWindow, sender, open.expected, open.actual, open.heavy != 0 && !lossy);
+        let anomaly = if open.heavy & weight::JUMP != 0 {
+            Anomaly::SeqJump
+        } else if open.heavy & weight::WHOLE != 0 {
+            Anomaly::SeqBeyondWindow
+        } else {
+            Anomaly::DataBeyondWindow
+        };
+        let hard = open.heavy & weight::HEAVY != 0 && !lossy && certain;
+        notes.push_weighed(anomaly, sender, open.expected, open.actual, hard);
     }
 }
 

@@ -65,6 +65,10 @@ pub mod half {
     pub const ACKED_OVER_RAW: u32 = 1 << 28;
     /// The other end's window scale was inferred from this speaker's data, and is `fault.peer_shift`.
     pub const SCALE_INFERRED: u32 = 1 << 29;
+    /// Its first window field equals its SYN's although scaling is on: maybe it does not scale.
+    pub const UNSCALED_SUSPECT: u32 = 1 << 30;
+    /// One of `fault.candidates` may be open. Set and cleared by this speaker, so that the judge looks no further.
+    pub const RAISED: u32 = 1 << 31;
 }
 
 /// Bits of [`Connection::flags`].
@@ -181,9 +185,19 @@ pub struct Candidate {
     pub judge_segments: u32,
     /// Counts candidates; open while it differs from the judge's `settled`.
     pub generation: u8,
-    /// Overshoot of at least one MSS, or another reason to weigh it as hard.
+    /// [`weight`] bits.
     pub heavy: u8,
     pub pad: [u8; 2],
+}
+
+/// Bits of [`Candidate::heavy`].
+pub mod weight {
+    /// An overshoot of at least one MSS: hard once confirmed.
+    pub const HEAVY: u8 = 1 << 0;
+    /// The segment lay wholly beyond the window.
+    pub const WHOLE: u8 = 1 << 1;
+    /// ... and so far that it is another number space.
+    pub const JUMP: u8 = 1 << 2;
 }
 
 /// Indexes of [`Fault::candidates`].
@@ -299,6 +313,9 @@ pub struct Fault {
     pub shift_hi: u32,
     /// Lower bound of an offset seen in SACK blocks about this speaker's data.
     pub sack_shift: u32,
+    /// Largest distance by which a confirmed SACK block lay beyond what this speaker had sent: the lower bound of a
+    /// constant offset.
+    pub sack_lo: u32,
     /// Bytes that this speaker's own bare ACKs disown.
     pub phantom: u32,
     /// Highest end of data that was not accepted into `snd_nxt`.
@@ -342,9 +359,12 @@ pub struct Fault {
     pub dsack_rexmits: u8,
     /// Segments other than RSTs that followed this speaker's effective RST, counted up to those that are reported.
     pub after_reset: u8,
-    /// Smallest shift of the other end's windows under which all of this speaker's accepted data fits.
+    /// One more than the smallest shift of the other end's windows under which this speaker's data fits; 0: none was
+    /// looked for, because the handshake tells.
     pub peer_shift: u8,
-    pub pad: [u8; 17],
+    /// Confirmations of `sack_lo`.
+    pub sack_lo_hits: u8,
+    pub pad: [u8; 12],
 }
 
 /// State of one connection, both directions.

@@ -35,6 +35,7 @@ const fn concerns(anomaly: u8) -> Option<bool> {
         | 1 << Anomaly::DsackShifted as u8
         | 1 << Anomaly::WindowShrink as u8
         | 1 << Anomaly::WindowCollapsePostsyn as u8
+        | 1 << Anomaly::WindowUnscaledSuspect as u8
         | 1 << Anomaly::AckPingpong as u8
         | 1 << Anomaly::AckStorm as u8;
     let bit = 1u64 << (anomaly & 63);
@@ -51,6 +52,9 @@ const fn concerns(anomaly: u8) -> Option<bool> {
 #[inline(always)]
 pub fn update(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
     holes(c, dir, now_ns, notes);
+    if notes.suspicion != 0 {
+        suspect_softly(c, dir, now_ns);
+    }
     if notes.hard > 0 {
         let mut i = 0;
         while i < notes.note.len() {
@@ -125,6 +129,25 @@ fn holes(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
     }
 }
 
+/// A third retransmission of one number while the receiver is heard (DIAGNOSIS 2.2): worth watching, and gone with the
+/// first progress. Without a hard anomaly it never becomes a desynchronisation.
+#[inline(always)]
+fn suspect_softly(c: &mut Connection, data: Direction, now_ns: u64) {
+    let nxt = c.half[data.index()].snd_nxt;
+    let una = c.half[data.other().index()].ack;
+    let sync = &mut c.fault[data.index()].sync;
+    if sync.state == sync_state::IN_SYNC {
+        sync.state = sync_state::SUSPECT;
+        sync.kind = kind::NONE;
+        sync.since_ns = now_ns;
+        sync.first_ns = now_ns;
+        sync.expected = una;
+        sync.actual = una;
+        sync.entry_nxt = nxt;
+        sync.hard = 0;
+    }
+}
+
 #[inline(always)]
 fn suspect(c: &mut Connection, data: Direction, expected: SeqNum, actual: SeqNum, now_ns: u64) {
     let nxt = c.half[data.index()].snd_nxt;
@@ -132,7 +155,8 @@ fn suspect(c: &mut Connection, data: Direction, expected: SeqNum, actual: SeqNum
     let fault = &mut c.fault[data.index()];
     let since = if hole { fault.hole.since_ns } else { now_ns };
     let sync = &mut fault.sync;
-    if sync.state == sync_state::IN_SYNC || sync.state == sync_state::RECOVERED {
+    let softly = sync.state == sync_state::SUSPECT && sync.hard == 0;
+    if sync.state == sync_state::IN_SYNC || sync.state == sync_state::RECOVERED || softly {
         sync.state = sync_state::SUSPECT;
         sync.kind = kind::NONE;
         sync.since_ns = now_ns;
@@ -156,6 +180,8 @@ fn step(c: &mut Connection, data: Direction, now_ns: u64) {
     let sync = &mut c.fault[data.index()].sync;
     let quiet = now_ns > sync.last_hard_ns + stall;
     match sync.state {
+        sync_state::SUSPECT if sync.hard == 0 && progress_ns > sync.since_ns => sync.state = sync_state::IN_SYNC,
+        sync_state::SUSPECT if sync.hard == 0 => {}
         sync_state::SUSPECT => {
             let last = if progress_ns > sync.first_ns { progress_ns } else { sync.first_ns };
             let stalled = now_ns >= last + stall;
@@ -189,19 +215,22 @@ fn kind_of(c: &Connection, data: Direction, now_ns: u64) -> u8 {
     let of_sender = &c.fault[data.index()];
     let receiver = &c.half[data.other().index()];
     let of_receiver = &c.fault[data.other().index()];
-    if of_sender.shift_hits >= 3 || of_receiver.dsack_shift_hits >= 2 {
+    let shifted = of_receiver.dsack_shift_hits >= 2 && of_receiver.dsack_shift <= receiver.wnd_max;
+    // The blocks lie beyond what was sent by the same bytes each time, while the plain acknowledgements fit.
+    let sacks_shifted = of_sender.sack_lo_hits >= 3 && of_sender.ack_unsent_hits == 0;
+    if of_sender.shift_hits >= 3 || shifted {
         kind::OFFSET
     } else if of_sender.phantom_hits >= 2
         || sender.has(half::HOLE_PERSISTENT) && of_sender.hole.rexmit_hi >= 3 && of_sender.hole.rexmit_lo == 0
     {
         kind::OFFSET_UPSTREAM
-    } else if of_receiver.sack_hits >= 3 {
+    } else if of_receiver.sack_hits >= 3 || sacks_shifted {
         kind::SACK_OFFSET
     } else if sender.has(half::HOLE_NEVER_RETRANSMITTED) {
         kind::GAP
     } else if of_sender.ack_unsent_hits >= 3 {
         kind::ACK_UNSENT_ERRATIC
-    } else if receiver.has(half::COLLAPSED) {
+    } else if receiver.has(half::COLLAPSED) || receiver.has(half::UNSCALED_SUSPECT) && of_receiver.beyond_hits >= 1 {
         kind::WSCALE
     } else if of_receiver.beyond_hits >= 3 {
         kind::OVERRUN

@@ -1,7 +1,8 @@
 //! Timestamps (RFC 7323 sections 3 and 5).
 
 use super::notes::Notes;
-use super::state::{Connection, half};
+use super::settle;
+use super::state::{Candidate, Connection, candidate, half};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
 use crate::segment::{Segment, opt};
@@ -11,6 +12,54 @@ use crate::seq::SeqNum;
 const TS_HARD: i32 = 1000;
 /// Where old segments come in a row: also a microsecond clock (Linux 6.7) reorders by less.
 const TS_HARD_RUN: i32 = 60_000;
+
+/// An echo of what the other end's clock has not come to yet (RFC 7323 section 4): raised here, and settled by the other
+/// end's next timestamps. A view that misses packets proves nothing.
+#[inline(always)]
+pub fn on_echo(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
+    let peer = &c.half[dir.other().index()];
+    if !s.has_option(opt::TIMESTAMPS) || !peer.has(half::TIMESTAMPS) {
+        return;
+    }
+    let (ts_hi, judge_segments) = (peer.ts_hi, peer.segments);
+    if (s.tsecr.wrapping_sub(ts_hi) as i32) <= TS_HARD || gaps(c) {
+        return;
+    }
+    let settled = c.fault[dir.other().index()].settled[candidate::TSECR_FUTURE];
+    let new = Candidate {
+        time_ns: now_ns,
+        expected: SeqNum(ts_hi),
+        actual: SeqNum(s.tsecr),
+        judge_segments,
+        ..Candidate::default()
+    };
+    settle::raise(&mut c.half[dir.index()], &mut c.fault[dir.index()], candidate::TSECR_FUTURE, settled, new);
+}
+
+/// What `dir`'s own clock says to the echo that the other end sent: it has not come to it even now, or packets of it were
+/// not seen here.
+#[inline(always)]
+pub fn judge(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    if !s.has_option(opt::TIMESTAMPS) {
+        return;
+    }
+    let open = c.fault[dir.other().index()].candidates[candidate::TSECR_FUTURE];
+    let later = now_ns > open.time_ns + super::reorder_ns(&c.half[dir.index()]);
+    let behind = (s.tsval.wrapping_sub(open.actual.0) as i32) < 0;
+    if behind && !later {
+        return;
+    }
+    c.fault[dir.index()].settled[candidate::TSECR_FUTURE] = open.generation;
+    if behind && !gaps(c) {
+        notes.push(Anomaly::TsecrFuture, dir.other(), open.expected, open.actual);
+    }
+}
+
+/// Whether this view is known to have missed packets.
+#[inline(always)]
+fn gaps(c: &Connection) -> bool {
+    c.fault[0].gaps_confirmed | c.fault[1].gaps_confirmed != 0
+}
 
 #[inline(always)]
 pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {

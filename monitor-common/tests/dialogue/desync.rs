@@ -2,6 +2,7 @@
 
 use crate::quiet;
 use crate::support::*;
+use monitor_common::event::why;
 
 /// A device shifts what A sends by `shift` on its way to B: B acknowledges that much more than A sent.
 fn shifted(t: &mut Talk, rounds: i64, shift: impl Fn(i64) -> i64) {
@@ -94,11 +95,47 @@ fn loss_alone_never_desynchronises() {
         for _ in 0..12 {
             t.wait(wait).a(data(101, 100, 1));
             t.b(bare(1, 101).sack(201, 601));
+            assert!(!t.reported(why::SYNC));
+            wait *= 2;
+        }
+        // Watched, because the other end is heard and the backoff goes on (DIAGNOSIS 2.2); gone with the first progress.
+        assert_eq!((t.hard, t.sync(A)), (0, "suspect".into()));
+        quiet!(t.b(bare(1, 601)));
+        quiet!(t.wait(1000).a(data(601, 100, 1)));
+        assert_eq!(t.sync(A), "in_sync");
+    });
+}
+
+/// Nobody is heard: a broken path, not two ends that disagree.
+#[test]
+fn a_backoff_into_silence_is_not_even_suspect() {
+    Talk::each_open(|t| {
+        quiet!(t.a(data(1, 100, 1)));
+        let mut wait = 200;
+        for _ in 0..8 {
+            t.wait(wait).a(data(1, 100, 1));
             wait *= 2;
         }
         assert_eq!((t.hard, t.sync(A)), (0, "in_sync".into()));
-        quiet!(t.b(bare(1, 601)));
-        quiet!(t.wait(1000).a(data(601, 100, 1)));
+    });
+}
+
+/// The first hard anomaly is where the numbers diverge, not the backoff before it.
+#[test]
+fn a_soft_suspicion_gives_way_to_the_first_fault() {
+    Talk::each_open(|t| {
+        quiet!(t.a(data(1, 100, 1)));
+        for wait in [200, 400, 800, 1600] {
+            t.wait(wait).a(data(1, 100, 1));
+            t.b(bare(1, 1));
+        }
+        assert_eq!((t.sync(A), t.fault(A).sync.hard), ("suspect".into(), 0));
+        quiet!(t.b(bare(1, 5_001)));
+        assert_eq!(t.wait(100).a(bare(101, 1)), "B ack_unsent!");
+        let sync = t.fault(A).sync;
+        assert_eq!((sync.hard, t.rel(A, sync.expected), t.rel(A, sync.actual)), (1, 101, 5_001));
+        assert_eq!(sync.first_ns, t.now_ns);
+        assert!(t.reported(why::SYNC));
     });
 }
 

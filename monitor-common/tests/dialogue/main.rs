@@ -8,6 +8,8 @@ mod close;
 mod data;
 mod desync;
 mod handshake;
+mod identity;
+mod inferred;
 mod observe;
 mod reset;
 mod reuse;

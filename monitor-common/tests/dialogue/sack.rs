@@ -134,3 +134,44 @@ fn duplicates_made_by_the_network_are_not_shifted_dsacks() {
         assert_eq!(t.sync(A), "in_sync");
     });
 }
+
+/// DIAGNOSIS 2.3 `sack_offset` where the offset is within the window: plain acknowledgements fit and advance, while the
+/// blocks lie beyond what was sent by the same bytes each time.
+#[test]
+fn blocks_beyond_what_was_sent_by_a_constant_are_a_sack_offset() {
+    Talk::each_open(|t| {
+        let mut at = 1;
+        for i in 0..3 {
+            quiet!(t.a(data(at, 100, 1)));
+            quiet!(t.a(data(at + 100, 100, 1)));
+            // The first is lost beyond the observer; the second is reported 3000 further on.
+            t.b(bare(1, at).sack(at + 3_100, at + 3_200));
+            let said = t.wait(50).a(bare(at + 200, 1));
+            assert_eq!(said, "B sack_unsent!", "{i}");
+            assert_eq!(t.a(data(at, 100, 1)), "A rexmit");
+            at += 200;
+            t.b(bare(1, at));
+        }
+        assert_eq!((t.fault(A).sack_lo, t.fault(A).sack_lo_hits), (3_000, 3));
+        assert_eq!(t.sync(A), "desynced sack_offset");
+    });
+}
+
+/// Blocks anywhere are no constant offset.
+#[test]
+fn blocks_beyond_what_was_sent_at_random_are_no_offset() {
+    Talk::each_open(|t| {
+        let mut at = 1;
+        for shift in [3_000, 2_000, 4_000, 1_000, 500] {
+            quiet!(t.a(data(at, 100, 1)));
+            quiet!(t.a(data(at + 100, 100, 1)));
+            t.b(bare(1, at).sack(at + 100 + shift, at + 200 + shift));
+            assert_eq!(t.wait(50).a(bare(at + 200, 1)), "B sack_unsent!");
+            t.a(data(at, 100, 1));
+            at += 200;
+            t.b(bare(1, at));
+        }
+        assert_eq!(t.fault(A).sack_lo_hits, 1);
+        assert_eq!(t.sync(A), "suspect");
+    });
+}

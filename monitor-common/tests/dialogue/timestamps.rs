@@ -94,3 +94,54 @@ fn the_timestamp_wraps_like_a_sequence_number() {
         }
     });
 }
+
+/// RFC 7323 section 4: an echo of what was never sent; the clock of its owner denies it.
+#[test]
+fn an_echo_from_the_future_is_denied_by_its_owners_clock() {
+    Talk::each_open_with(true, |t| {
+        warm_up(t);
+        let now = ((t.now_ns - START_NS) / MS) as u32;
+        quiet!(t.b(bare(1, 401).tsecr(now + 5_000)));
+        assert_eq!(t.wait(50).a(data(401, 100, 1)), "B tsecr_future");
+        let said = t.noted(monitor_common::Anomaly::TsecrFuture).expect("noted");
+        // A spoke last 10 ms before that moment.
+        assert_eq!(said.actual.0.wrapping_sub(said.expected.0), 5_010);
+        assert_eq!((t.hard, t.sync(A), t.sync(B)), (0, "in_sync".into(), "in_sync".into()));
+    });
+}
+
+#[test]
+fn an_echo_of_a_segment_that_was_missed_here_is_innocent() {
+    Talk::each_open_with(true, |t| {
+        warm_up(t);
+        let now = ((t.now_ns - START_NS) / MS) as u32;
+        // A's clock went on by 5 s; the segment that said so was not seen.
+        quiet!(t.b(bare(1, 401).tsecr(now + 5_000)));
+        quiet!(t.wait(50).a(bare(401, 1).ts(now + 5_060)));
+        quiet!(t.b(bare(1, 401).tsecr(now + 5_060)));
+    });
+}
+
+/// A view that is proven to miss packets says nothing about echoes.
+#[test]
+fn in_a_view_with_a_gap_no_echo_is_from_the_future() {
+    Talk::each_open_with(true, |t| {
+        warm_up(t);
+        quiet!(t.b(bare(1, 1_401)));
+        assert_eq!(t.a(data(1_401, 100, 1)), "A capture_gap");
+        let now = ((t.now_ns - START_NS) / MS) as u32;
+        quiet!(t.b(bare(1, 1_501).tsecr(now + 5_000)));
+        quiet!(t.wait(50).a(data(1_501, 100, 1)));
+    });
+}
+
+/// Reordering of a second is no proof either.
+#[test]
+fn an_echo_within_a_second_is_innocent() {
+    Talk::each_open_with(true, |t| {
+        warm_up(t);
+        let hi = t.half(A).ts_hi.wrapping_add(1_000);
+        quiet!(t.b(bare(1, 401).tsecr(hi.wrapping_add(1_000))));
+        quiet!(t.wait(50).a(data(401, 100, 1)));
+    });
+}

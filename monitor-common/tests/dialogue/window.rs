@@ -205,3 +205,78 @@ fn a_slow_reader_is_no_fault() {
         assert_eq!((t.hard, t.sync(A)), (0, "in_sync".into()));
     });
 }
+
+#[test]
+fn a_segment_wholly_beyond_the_window_is_confirmed_as_such() {
+    for (at, name) in [(20_001, "A seq_beyond_window"), (2_000_001, "A seq_jump")] {
+        Talk::each_open(|t| {
+            quiet!(t.a(data(1, 1000, 1)));
+            quiet!(t.b(bare(1, 1001)));
+            assert_eq!(t.a(data(at, 1000, 1)), name);
+            assert_eq!(t.wait(50).b(bare(1, 1001)), format!("{name}!"));
+            assert_eq!((t.sync(A), t.nxt(A)), ("suspect".into(), 1001));
+        });
+    }
+}
+
+/// A sender that goes on far below what was acknowledged: fresh by its timestamp or ID, so no copy of the network's.
+#[test]
+fn a_jump_far_down_is_another_number_space_where_it_is_fresh() {
+    Talk::each_open(|t| {
+        let mut at = 1;
+        for _ in 0..30 {
+            quiet!(t.a(data(at, 8_000, 1)));
+            at += 8_000;
+            quiet!(t.b(bare(1, at)));
+        }
+        assert_eq!(t.a(data(1, 1000, 1)), "A seq_jump!");
+        assert_eq!((t.nxt(A), t.acked(B), t.sync(A)), (at, at, "suspect".into()));
+    });
+}
+
+#[test]
+fn a_copy_that_comes_late_is_soft() {
+    Talk::each_open(|t| {
+        let (mut at, first_ms) = (1, ((t.now_ns - START_NS) / MS) as u32 + 10);
+        let id = if t.dir_a as u8 == t.dir(A) as u8 { 102 } else { 0 };
+        for _ in 0..30 {
+            quiet!(t.a(data(at, 8_000, 1)));
+            at += 8_000;
+            quiet!(t.b(bare(1, at)));
+        }
+        let said = t.a(data(1, 8_000, 1).ts(first_ms).ip_id(id));
+        assert!(said.ends_with("A seq_jump") || said.contains("A seq_jump,"), "{said}");
+        assert_eq!((t.hard, t.sync(A)), (0, "in_sync".into()));
+    });
+}
+
+/// A's SYN-ACK lost its scale on the way to it: A does not scale, B (where this is seen) believes that it does. A's window
+/// closes as its buffer fills, which taken with the scale is a retreat of megabytes (RFC 7323 section 2.2).
+#[test]
+fn a_suspected_window_that_falls_by_far_was_not_scaled() {
+    Talk::each(|t| {
+        open_large(t, Some(7), Some(7));
+        assert_eq!(t.a(bare(1, 1).wnd(64_000)), "A window_unscaled_suspect");
+        quiet!(t.b(data(1, 30_000, 1).wnd(63_000)));
+        quiet!(t.b(data(30_001, 30_000, 1).wnd(63_000)));
+        assert_eq!(t.a(bare(1, 30_001).wnd(4_000)), "A window_shrink");
+        assert_eq!(t.a(bare(1, 60_001).wnd(2_000)), "A window_unscaled_suspect!");
+        assert_eq!(t.sync(B), "desynced wscale");
+        // Once; the edge is rebased.
+        quiet!(t.a(bare(1, 60_001).wnd(1_900)));
+    });
+}
+
+/// Equal by chance: a scaled window does not retreat when its buffer fills.
+#[test]
+fn a_suspected_window_that_moves_with_the_data_stays_soft() {
+    Talk::each(|t| {
+        open_large(t, Some(2), Some(2));
+        assert_eq!(t.a(bare(1, 1).wnd(64_000)), "A window_unscaled_suspect");
+        for i in 0..6 {
+            quiet!(t.b(data(1 + 40_000 * i, 40_000, 1).wnd(63_000)));
+            quiet!(t.a(bare(1, 1 + 40_000 * (i + 1)).wnd(64_000 - 10_000 * (i as u16 + 1))));
+        }
+        assert_eq!((t.hard, t.sync(B)), (0, "in_sync".into()));
+    });
+}

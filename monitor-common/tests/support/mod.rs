@@ -49,10 +49,15 @@ pub struct Seg {
     /// TSval in milliseconds from the start; without it the clock's, where timestamps are in use.
     pub ts: Option<u32>,
     pub no_ts: bool,
+    /// TSecr in milliseconds from the start, as `ts`; 0 on the wire without it.
+    pub tsecr: Option<u32>,
     pub ip_id: Option<u16>,
     pub ttl: u8,
     pub packet: u16,
     pub options: u16,
+    pub l2: u16,
+    pub tos: u8,
+    pub flow_label: u32,
 }
 
 const TEMPLATE: Seg = Seg {
@@ -66,10 +71,14 @@ const TEMPLATE: Seg = Seg {
     wscale: None,
     ts: None,
     no_ts: false,
+    tsecr: None,
     ip_id: None,
     ttl: 64,
     packet: 0,
     options: 0,
+    l2: 0,
+    tos: 0,
+    flow_label: 0,
 };
 
 pub fn data(seq: i64, len: u32, ack: i64) -> Seg {
@@ -115,6 +124,21 @@ impl Seg {
     pub fn ts(self, ts: u32) -> Seg {
         Seg { ts: Some(ts), ..self }
     }
+    pub fn tsecr(self, ts: u32) -> Seg {
+        Seg { tsecr: Some(ts), ..self }
+    }
+    pub fn options(self, options: u16) -> Seg {
+        Seg { options, ..self }
+    }
+    pub fn l2(self, l2: u16) -> Seg {
+        Seg { l2, ..self }
+    }
+    pub fn tos(self, tos: u8) -> Seg {
+        Seg { tos, ..self }
+    }
+    pub fn flow_label(self, flow_label: u32) -> Seg {
+        Seg { flow_label, ..self }
+    }
     pub fn no_ts(self) -> Seg {
         Seg { no_ts: true, ..self }
     }
@@ -152,6 +176,8 @@ pub struct Talk {
     pub hard: u32,
     pub why: u8,
     next_id: [u16; 2],
+    /// Where each end is observed.
+    pub hook: [Hook; 2],
 }
 
 impl Talk {
@@ -172,6 +198,7 @@ impl Talk {
             hard: 0,
             why: 0,
             next_id: [100, 40_000],
+            hook: [Hook::Ingress; 2],
         }
     }
 
@@ -300,6 +327,9 @@ impl Talk {
             ip_id,
             ttl: s.ttl,
             sack_count: s.sacks,
+            l2: s.l2,
+            tos: s.tos,
+            flow_label: s.flow_label,
             ..Segment::default()
         };
         for i in 0..s.sacks as usize {
@@ -316,6 +346,7 @@ impl Talk {
         }
         if self.timestamps && !s.no_ts {
             out.tsval = s.ts.unwrap_or(((self.now_ns - START_NS) / MS) as u32).wrapping_sub(1_000);
+            out.tsecr = s.tsecr.map_or(0, |ms| ms.wrapping_sub(1_000));
             out.options |= opt::TIMESTAMPS;
         }
         out
@@ -337,7 +368,8 @@ impl Talk {
             tracker::begin(&mut self.c, &key, segment, 0, now_ns);
             self.lives = 1;
         }
-        assert_eq!(engine::admit(&mut self.c, dir, Hook::Ingress as u8, segment), engine::Admission::Track);
+        let hook = self.hook[who as usize] as u8;
+        assert_eq!(engine::admit(&mut self.c, dir, hook, segment), engine::Admission::Track);
         if engine::starts_new_life(&self.c, dir, segment) {
             let former = engine::Former::of(&self.c, dir);
             self.c = Connection::default();
@@ -345,7 +377,6 @@ impl Talk {
             self.evidence = Evidence::default();
             self.lives += 1;
         }
-        let hook = Hook::Ingress as u8;
         engine::track(&mut self.c, &mut self.recorder, dir, hook, segment, now_ns, &mut self.notes);
         self.evidence.enter(dir, &mut self.notes, now_ns);
         self.hard += self.notes.hard as u32;
