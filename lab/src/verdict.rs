@@ -34,6 +34,8 @@ pub struct Verdict {
     pub kernel: Option<Kernel>,
     #[serde(default)]
     pub anomalies: Vec<Anomaly>,
+    #[serde(default)]
+    pub also_considered: Vec<Considered>,
     pub summary: String,
     pub advice: String,
 }
@@ -68,6 +70,11 @@ pub struct Desync {
 pub struct Kernel {
     pub reason: String,
     pub source: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Considered {
+    pub cause: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -115,6 +115,8 @@ pub struct Check {
     /// One of each of these groups.
     pub shows_one_of: Vec<&'static [&'static str]>,
     pub shows_not: &'static [&'static str],
+    /// Named as the cause, or among those considered.
+    pub considers: Option<&'static str>,
     /// None of the anomalies may be weighed as a fault.
     pub sound: bool,
 }
@@ -123,6 +125,9 @@ pub struct Check {
 pub enum Expect {
     /// No finding about any connection, and no hard anomaly.
     Nothing,
+    /// Findings or none, but no hard anomaly, and nobody has lost agreement: the least that may be said
+    /// of a benign connection by somebody who sees only a part of it.
+    InStep,
     Finding {
         /// Types of the JSON contract: `reset`, `degraded`, `rst_ineffective`.
         kinds: &'static [&'static str],
@@ -164,6 +169,7 @@ pub fn at(view: View) -> Check {
         shows: &[],
         shows_one_of: Vec::new(),
         shows_not: &[],
+        considers: None,
         sound: false,
     }
 }
@@ -184,6 +190,10 @@ impl Check {
 
     pub fn nothing(self) -> Self {
         Self { expect: Expect::Nothing, ..self }
+    }
+
+    pub fn in_step(self) -> Self {
+        Self { expect: Expect::InStep, ..self }
     }
 
     pub fn kinds(mut self, wanted: &'static [&'static str]) -> Self {
@@ -242,6 +252,11 @@ impl Check {
         Self { shows, ..self }
     }
 
+    /// Says that it may have been this, where that cannot be known.
+    pub fn considers(self, cause: &'static str) -> Self {
+        Self { considers: Some(cause), ..self }
+    }
+
     /// Nothing was ever out of step: whatever shows must be soft.
     pub fn sound(self) -> Self {
         Self { sound: true, ..self }
@@ -276,6 +291,7 @@ impl fmt::Display for Expect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nothing => f.write_str("no finding, nothing hard"),
+            Self::InStep => f.write_str("no desynchronisation, nothing hard"),
             Self::Finding { kinds, answers, desync, .. } => {
                 let answers: Vec<_> = answers.iter().map(ToString::to_string).collect();
                 write!(f, "{}: {}", kinds.join("|"), answers.join(", or "))?;

@@ -20,6 +20,7 @@ pub struct Seen {
 pub fn differences(check: &Check, happened: &Happened, seen: &Seen, live: bool) -> Vec<String> {
     match &check.expect {
         Expect::Nothing => of_nothing(seen),
+        Expect::InStep => of_step(seen),
         Expect::Finding { .. } => of_finding(check, happened, seen, live),
     }
 }
@@ -28,7 +29,7 @@ pub fn differences(check: &Check, happened: &Happened, seen: &Seen, live: bool) 
 pub fn in_short(check: &Check, happened: &Happened, seen: &Seen) -> String {
     let kinds = match check.expect {
         Expect::Finding { kinds, .. } => kinds,
-        Expect::Nothing => &[],
+        Expect::Nothing | Expect::InStep => &[],
     };
     let own = of_connection(&seen.findings, happened);
     match own.iter().find(|finding| kinds.contains(&finding.kind.as_str())).or(own.first()) {
@@ -56,6 +57,28 @@ fn describe(finding: &Verdict) -> String {
 
 fn of_nothing(seen: &Seen) -> Vec<String> {
     let findings = seen.findings.iter().map(|finding| format!("expected no finding, got {}", describe(finding)));
+    let faults = seen.faults.iter().map(|(name, count)| format!("expected nothing hard, got {name} x{count}"));
+    findings.chain(faults).collect()
+}
+
+/// Causes that say that the ends lost agreement (section "desync-preceded" of the handbook).
+const DESYNC: [&str; 10] = [
+    "seq_translation_fault",
+    "payload_rewrite_fault",
+    "sack_translation_fault",
+    "window_scale_fault",
+    "data_injection_desync",
+    "endpoint_sequence_fault",
+    "window_overrun",
+    "window_shrink_stranding",
+    "timestamp_regression",
+    "desync_unattributed",
+];
+
+fn of_step(seen: &Seen) -> Vec<String> {
+    let lost = |finding: &&Verdict| finding.desync.is_some() || DESYNC.contains(&finding.cause.as_str());
+    let findings = seen.findings.iter().filter(lost);
+    let findings = findings.map(|finding| format!("expected no desynchronisation, got {}", describe(finding)));
     let faults = seen.faults.iter().map(|(name, count)| format!("expected nothing hard, got {name} x{count}"));
     findings.chain(faults).collect()
 }
@@ -107,6 +130,13 @@ fn of_finding(check: &Check, happened: &Happened, seen: &Seen, live: bool) -> Ve
         let others = own.iter().filter(|other| !kinds.contains(&other.kind.as_str()));
         wrong.extend(others.map(|other| format!("expected nothing else about it, got {}", describe(other))));
     }
+    if let Some(cause) = check.considers
+        && finding.cause != cause
+        && !finding.also_considered.iter().any(|considered| considered.cause == cause)
+    {
+        let others: Vec<_> = finding.also_considered.iter().map(|considered| considered.cause.as_str()).collect();
+        wrong.push(format!("expected {cause} to be considered, got [{}]", others.join(", ")));
+    }
     wrong.extend(of_anomalies(check, finding));
     wrong
 }
@@ -150,7 +180,7 @@ mod tests {
     use crate::scenario::check::{View, at, cause};
     use crate::verdict;
 
-    const LINE: &str = r#"{"type":"reset","version":1,"id":3,"client":{"addr":"10.0.0.1","port":1},"server":{"addr":"10.0.0.2","port":2},"reset":{"sender":"client","seq":9,"ack":0,"flags":"RST","shape":"other","effect":"exact"},"mechanism":"reply_to_ack","cause":"c","variant":"v","culprit":"client","confidence":60,"desync":{"kind":"offset","direction":"client_to_server","lead_ns":1,"expected":1,"actual":2,"distance_bytes":-7},"kernel":{"reason":"TCP_STATE","source":"x"},"anomalies":[{"name":"rexmit","direction":"client_to_server","count":1,"hard":false}],"summary":"s","advice":"a"}"#;
+    const LINE: &str = r#"{"type":"reset","version":1,"id":3,"client":{"addr":"10.0.0.1","port":1},"server":{"addr":"10.0.0.2","port":2},"reset":{"sender":"client","seq":9,"ack":0,"flags":"RST","shape":"other","effect":"exact"},"mechanism":"reply_to_ack","cause":"c","variant":"v","culprit":"client","confidence":60,"desync":{"kind":"offset","direction":"client_to_server","lead_ns":1,"expected":1,"actual":2,"distance_bytes":-7},"kernel":{"reason":"TCP_STATE","source":"x"},"anomalies":[{"name":"rexmit","direction":"client_to_server","count":1,"hard":false}],"also_considered":[{"cause":"d","confidence":35,"why_not":"w"}],"summary":"s","advice":"a"}"#;
 
     fn happened() -> Happened {
         let [client, server] = ["10.0.0.1:1", "10.0.0.2:2"].map(|end| end.parse().unwrap());
@@ -224,6 +254,25 @@ mod tests {
         let hard = Seen { findings: Vec::new(), faults: BTreeMap::from([("ack_unsent".to_owned(), 2)]) };
         assert_eq!(differences(&check, &happened(), &hard, true), ["expected nothing hard, got ack_unsent x2"]);
         assert!(differences(&check, &happened(), &Seen::default(), false).is_empty());
+    }
+
+    #[test]
+    fn to_be_in_step_allows_every_cause_but_those_of_lost_agreement() {
+        let check = at(View::Client).in_step();
+        assert_eq!(judged(check.clone(), false).len(), 1, "it has a desync");
+        let mut seen = seen();
+        seen.findings[0].desync = None;
+        assert!(differences(&check, &happened(), &seen, false).is_empty());
+        seen.findings[0].cause = "window_overrun".into();
+        assert_eq!(differences(&check, &happened(), &seen, false).len(), 1);
+    }
+
+    #[test]
+    fn a_cause_is_considered_as_the_verdict_or_beside_it() {
+        let check = at(View::Client).accept(cause("c"));
+        assert!(judged(check.clone().considers("c"), false).is_empty());
+        assert!(judged(check.clone().considers("d"), false).is_empty());
+        assert_eq!(judged(check.considers("e"), false), ["expected e to be considered, got [d]"]);
     }
 
     #[test]

@@ -168,7 +168,8 @@ fn ask_capture(
             (varied, format!("capture, {}", variation.name()))
         }
     };
-    let seen = analyze(program, &path, matches!(check.expect, Expect::Nothing))?;
+    let segments = matches!(check.expect, Expect::Nothing | Expect::InStep);
+    let seen = analyze(program, &path, segments)?;
     let differences = judge::differences(check, happened, &seen, false);
     Ok(judgement(check, happened, &seen, source, differences))
 }
