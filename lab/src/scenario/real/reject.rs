@@ -13,7 +13,7 @@ use crate::error::During;
 use crate::topology::Topology;
 
 /// Small exchanges before the forbidden one: an observer knows the server's TTL after these.
-const EXCHANGES: usize = 6;
+const EXCHANGES: usize = 10;
 const ALLOWED: usize = 100;
 const FORBIDDEN: usize = 700;
 /// The port behind the firewall.

@@ -277,12 +277,13 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |stage| play(stage, reject::payload, "the client got ECONNRESET; the server's connection is still up"),
         checks: || {
             poorer(vec![
-                benign(View::Router).accept(refused_by_router()).shows_one_of(&["ttl_shift"]),
+                benign(View::Router).accept(refused_by_router()),
                 // Not to be told apart on a path this short.
                 benign(View::Client)
                     .accept(cause("policy_reset").culprits(MIDDLEBOX))
                     .accept(forgotten(SERVER))
-                    .considers("policy_reset"),
+                    .considers("policy_reset")
+                    .shows(&["ttl_shift"]),
                 at(View::Server).nothing(),
             ])
         },
@@ -483,6 +484,20 @@ pub const SCENARIOS: &[Scenario] = &[
             let answer = || cause("mptcp_subflow_reset").culprits(SERVER);
             poorer(vec![
                 benign(View::Server).accept(answer()).kernel("MPTCP_RST_EPROHIBIT"),
+                benign(View::Client).accept(answer()),
+            ])
+        },
+    },
+    Scenario {
+        id: "S58E",
+        title: "MPTCP options are stripped from an established subflow, and the server resets it",
+        topology: Kind::Routed,
+        run: |stage| play(stage, mptcp::subflow_stripped, "MPRstTx 1; the data arrived over the first subflow"),
+        checks: || {
+            let answer = || cause("mptcp_subflow_reset").culprits(SERVER).mechanisms(&["active_abort"]);
+            poorer(vec![
+                benign(View::Server).live().accept(answer()).least(80, 80),
+                benign(View::Server).capture().accept(answer()),
                 benign(View::Client).accept(answer()),
             ])
         },
