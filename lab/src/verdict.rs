@@ -36,6 +36,8 @@ pub struct Verdict {
     pub anomalies: Vec<Anomaly>,
     #[serde(default)]
     pub also_considered: Vec<Considered>,
+    #[serde(default)]
+    pub evidence: Vec<Evidence>,
     pub summary: String,
     pub advice: String,
 }
@@ -70,6 +72,13 @@ pub struct Desync {
 pub struct Kernel {
     pub reason: String,
     pub source: String,
+}
+
+/// One item of the chain; `what` is an anomaly or a test of forged resets, among others.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Evidence {
+    pub what: String,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]

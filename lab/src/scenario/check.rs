@@ -110,7 +110,7 @@ pub struct Check {
     /// The capture is changed in this way before it is analysed.
     pub variation: Variation,
     pub expect: Expect,
-    /// Anomalies of the finding (of all segments, where nothing is expected).
+    /// Anomalies of the finding, or what its evidence tells of.
     pub shows: &'static [&'static str],
     /// One of each of these groups.
     pub shows_one_of: Vec<&'static [&'static str]>,

@@ -1,6 +1,6 @@
 //! Holds what was said against a check.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::Happened;
@@ -160,11 +160,14 @@ fn of_distance(wanted: Distance, finding: &Verdict) -> Option<String> {
 }
 
 fn of_anomalies(check: &Check, finding: &Verdict) -> Vec<String> {
-    let shown: Vec<_> = finding.anomalies.iter().map(|anomaly| anomaly.name.as_str()).collect();
-    let got = || if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
-    let missing = check.shows.iter().filter(|name| !shown.contains(name));
+    let anomalies = finding.anomalies.iter().map(|anomaly| anomaly.name.as_str());
+    let evidence = finding.evidence.iter().map(|evidence| evidence.what.as_str());
+    let shown: BTreeSet<_> = anomalies.chain(evidence).collect();
+    let got =
+        || if shown.is_empty() { "none".to_owned() } else { shown.iter().copied().collect::<Vec<_>>().join(", ") };
+    let missing = check.shows.iter().filter(|name| !shown.contains(*name));
     let groups = check.shows_one_of.iter().filter(|group| !group.iter().any(|name| shown.contains(name)));
-    let extra = check.shows_not.iter().filter(|name| shown.contains(name));
+    let extra = check.shows_not.iter().filter(|name| shown.contains(*name));
     let hard = finding.anomalies.iter().filter(|anomaly| check.sound && anomaly.hard);
     missing
         .map(|name| format!("expected anomaly {name}, got {}", got()))

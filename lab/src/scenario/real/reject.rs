@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::handshake::refused;
-use super::pair::{self, PORT, Pair, Produced};
+use super::pair::{self, Before, PORT, Pair, Produced};
 use super::router;
 use crate::LabError;
 use crate::error::During;
@@ -52,16 +52,21 @@ pub fn syn(topology: &Topology) -> Result<Produced, LabError> {
     Ok(Produced::one(flow, ()))
 }
 
-/// S19T: the same after a connection to another port has shown the server's TTL.
+/// S19T: the same after connections to another port have shown the server's TTL.
 pub fn syn_of_known_server(topology: &Topology) -> Result<Produced, LabError> {
     refuse_syns(topology)?;
     let mut pair = Pair::connect(topology)?;
-    for _ in 0..EXCHANGES {
-        pair.exchange(ALLOWED, ALLOWED)?;
+    pair.exchange(ALLOWED, ALLOWED)?;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let mut other = pair.another(topology, Before::default())?;
+        pair::carry(&mut other.client, &mut other.server, ALLOWED)?;
+        pair::carry(&mut other.server, &mut other.client, ALLOWED)?;
+        others.push(other);
     }
     let flow = refused(topology, FORBIDDEN_PORT)?;
     only_by_the_router(topology)?;
-    Ok(Produced::one(flow, pair))
+    Ok(Produced::one(flow, (pair, others)))
 }
 
 fn refuse_syns(topology: &Topology) -> Result<(), LabError> {

@@ -277,13 +277,13 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |stage| play(stage, reject::payload, "the client got ECONNRESET; the server's connection is still up"),
         checks: || {
             poorer(vec![
-                benign(View::Router).accept(refused_by_router()),
+                benign(View::Router).accept(refused_by_router()).shows(&["no_ingress_twin"]),
                 // Not to be told apart on a path this short.
                 benign(View::Client)
                     .accept(cause("policy_reset").culprits(MIDDLEBOX))
                     .accept(forgotten(SERVER))
                     .considers("policy_reset")
-                    .shows(&["ttl_shift"]),
+                    .shows(&["ttl_delta"]),
                 at(View::Server).nothing(),
             ])
         },
@@ -306,7 +306,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         id: "S19T",
-        title: "the same, when another connection has shown how far away the server is",
+        title: "the same, when other connections have shown how far away the server is",
         topology: Kind::Routed,
         run: |stage| play(stage, reject::syn_of_known_server, "ECONNREFUSED; the server sent no RST"),
         checks: || {
