@@ -55,18 +55,21 @@ pub fn syn(topology: &Topology) -> Result<Produced, LabError> {
 /// S19T: the same after connections to another port have shown the server's TTL.
 pub fn syn_of_known_server(topology: &Topology) -> Result<Produced, LabError> {
     refuse_syns(topology)?;
-    let mut pair = Pair::connect(topology)?;
-    pair.exchange(ALLOWED, ALLOWED)?;
-    let mut others = Vec::new();
+    let pair = Pair::connect(topology)?;
     for _ in 0..3 {
         let mut other = pair.another(topology, Before::default())?;
-        pair::carry(&mut other.client, &mut other.server, ALLOWED)?;
-        pair::carry(&mut other.server, &mut other.client, ALLOWED)?;
-        others.push(other);
+        for _ in 0..EXCHANGES {
+            pair::carry(&mut other.client, &mut other.server, ALLOWED)?;
+            pair::carry(&mut other.server, &mut other.client, ALLOWED)?;
+        }
+        pair::finish_sending(&other.client)?;
+        pair::reads_to_end("the server", &mut other.server)?;
+        drop(other.server);
+        pair::reads_to_end("the client", &mut other.client)?;
     }
     let flow = refused(topology, FORBIDDEN_PORT)?;
     only_by_the_router(topology)?;
-    Ok(Produced::one(flow, (pair, others)))
+    Ok(Produced::one(flow, pair))
 }
 
 fn refuse_syns(topology: &Topology) -> Result<(), LabError> {
