@@ -122,6 +122,11 @@ impl Ledger {
 /// Records kept per speaker.
 pub const RECORDS: usize = 8;
 
+/// Bit of [`Record::options`]: timestamps (RFC 7323).
+pub const TIMESTAMPS: u8 = 1 << 0;
+/// Bit of [`Record::options`]: MP_TCPRST or MP_FASTCLOSE (RFC 8684 sections 3.5 and 3.6).
+pub const MPTCP_RESET: u8 = 1 << 1;
+
 /// One packet's header in the flight recorder; 32 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -135,7 +140,7 @@ pub struct Record {
     pub flags: u16,
     pub ip_id: u16,
     pub ttl: u8,
-    /// Bit 0: timestamps option; bits 4 to 6: number of SACK blocks.
+    /// [`TIMESTAMPS`], [`MPTCP_RESET`]; bits 4 to 6: number of SACK blocks.
     pub options: u8,
 }
 
@@ -159,7 +164,9 @@ impl Record {
         self.flags = segment.flags;
         self.ip_id = segment.ip_id;
         self.ttl = segment.ttl;
-        self.options = segment.has_option(opt::TIMESTAMPS) as u8 | segment.sack_count << 4;
+        let stamped = segment.has_option(opt::TIMESTAMPS) as u8 * TIMESTAMPS;
+        let subflow = segment.has_option(opt::MPTCP_RESET) as u8 * MPTCP_RESET;
+        self.options = stamped | subflow | (segment.sack_count << 4);
     }
 }
 

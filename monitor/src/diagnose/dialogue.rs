@@ -75,6 +75,7 @@ pub struct Draft {
     ip_id: Option<u16>,
     ttl: Option<u8>,
     no_options: bool,
+    mptcp_reset: bool,
     no_wscale: bool,
     wscale: Option<u8>,
 }
@@ -161,6 +162,12 @@ impl Draft {
 
     pub fn ttl(mut self, ttl: u8) -> Draft {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// With MP_TCPRST or MP_FASTCLOSE (RFC 8684).
+    pub fn mptcp_reset(mut self) -> Draft {
+        self.mptcp_reset = true;
         self
     }
 
@@ -311,6 +318,14 @@ impl Dialogue {
         self
     }
 
+    /// A stranger sends in `who`'s name, who knows nothing of it; the other end takes it in.
+    pub fn send_foreign(&mut self, who: Who, draft: Draft) -> &mut Self {
+        let before = self.stack[who as usize].snd_nxt;
+        self.send(who, draft);
+        self.stack[who as usize].snd_nxt = before;
+        self
+    }
+
     fn build(&mut self, who: Who, draft: &Draft) -> Segment {
         let (me, other) = (self.stack[who as usize], self.stack[who.other() as usize]);
         let mut s = Segment {
@@ -334,6 +349,9 @@ impl Dialogue {
             return s;
         }
         s.options = opt::TIMESTAMPS;
+        if draft.mptcp_reset {
+            s.options |= opt::MPTCP | opt::MPTCP_RESET;
+        }
         s.tsval = draft.tsval.unwrap_or((self.now_ns / MS) as u32);
         if s.has(flags::SYN) {
             s.options |= opt::MSS | opt::SACK_PERMITTED;

@@ -193,6 +193,7 @@ pub fn diagnose(history: &History) -> Verdict {
         return unknown::verdict(&view, judged);
     };
     let (cause, j, score) = judged.remove(winner);
+    debug_assert!(j.variant.is_none_or(|v| causes::has_variant(cause, v)), "{cause}: {:?}", j.variant);
     let mut also_considered = considered(judged);
     for rival in j.rivals {
         if !also_considered.iter().any(|c| c.cause == rival.cause) {

@@ -1,16 +1,13 @@
 //! What a RST looks like and how it therefore came to exist (DIAGNOSIS 3.1).
 
 use crate::history::{End, History};
-use monitor_common::evidence::Record;
+use monitor_common::evidence::{Record, TIMESTAMPS};
 use monitor_common::flow::Direction;
 use monitor_common::segment::flags;
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker::SECOND;
 use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::state::half;
-
-/// Bit of [`Record::options`]: the timestamps option was there.
-const TIMESTAMPS: u8 = 1;
 
 /// The header of a RST against the numbers of its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

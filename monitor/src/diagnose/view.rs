@@ -6,12 +6,13 @@ use super::shape::{Mechanism, ResetView, echo_ns};
 use super::silent::{Stuck, stuck};
 use super::words::{count, duration};
 use crate::history::{End, History, KernelFact};
+use monitor_common::Anomaly;
 use monitor_common::evidence::Record;
 use monitor_common::flow::Direction;
 use monitor_common::segment::flags;
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker::SECOND;
-use monitor_common::tracker::state::{Fault, Half, half};
+use monitor_common::tracker::state::{Fault, Half, conn, half};
 
 /// A history and what follows from it.
 pub struct View<'a> {
@@ -86,6 +87,20 @@ impl<'a> View<'a> {
     /// end lives.
     pub fn heard_meanwhile(&self, stuck: &Stuck) -> bool {
         self.records(stuck.sender.other()).any(|r| r.time_ns > stuck.since_ns && r.time_ns < stuck.last_try_ns)
+    }
+
+    /// Both directions are off, each by an amount of its own: one end acknowledges what the other never sent, or disowns
+    /// what was seen sent in its name, and so does the other.
+    pub fn both_off(&self) -> bool {
+        let off = |data: Direction| self.fault(data).shift_hits > 0 || self.fault(data).phantom_hits > 0;
+        off(Direction::Forward) && off(Direction::Reverse)
+    }
+
+    /// Packets in `speaker`'s name came from elsewhere, from `since_ns` on: another TTL, IP-ID series or hardware address.
+    pub fn identity_broke(&self, speaker: Direction, since_ns: u64) -> bool {
+        [Anomaly::TtlShift, Anomaly::IpidBreak, Anomaly::L2Shift]
+            .into_iter()
+            .any(|a| self.history.seen(a).any(|s| s.speaker == speaker && s.last_ns >= since_ns))
     }
 
     // Words.
@@ -265,6 +280,11 @@ impl<'a> View<'a> {
         self.history.kernel.iter().find(|f| f.source == "inet_sk_error_report" && f.reason == name)
     }
 
+    /// The kernel of an end gave up: no answer for longer than it waits (ETIMEDOUT).
+    pub fn timed_out(&self) -> Option<&KernelFact> {
+        self.socket_error("ETIMEDOUT")
+    }
+
     /// The kernel of a host dropped segments of this connection for this reason.
     pub fn dropped(&self, reason: &str) -> Option<&KernelFact> {
         self.history.kernel.iter().find(|f| f.source == "kfree_skb" && f.reason == reason)
@@ -293,7 +313,7 @@ impl<'a> View<'a> {
 
     /// The window scale was inferred from what the receiver took, not read from the SYNs.
     pub fn scale_inferred(&self) -> bool {
-        false
+        self.history.connection.flags & conn::SCALE_INFERRED != 0
     }
 
     /// What is wrong with this vantage point, in words; empty when nothing is.

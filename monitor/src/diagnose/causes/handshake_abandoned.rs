@@ -43,9 +43,10 @@ fn judge(view: &View) -> Option<Judgement> {
         _ => return None,
     };
     let probe = reset.mechanism.is_abort() && view.history.phase != Phase::SynSent;
+    let scan = own_syn && has_marks_of_a_scanner(view, client);
     let unsolicited = !own_syn;
     Some(Judgement {
-        variant: probe.then_some("health_check"),
+        variant: if scan { Some("scan") } else { probe.then_some("health_check") },
         kernel_agrees: view.reason_is(&["TCP_STATE", "NO_SOCKET"]),
         summary: format!(
             "{} withdrew {when} ({} after the first segment): a probe, a scan, a health check or a cancelled connect.",
@@ -68,6 +69,17 @@ fn judge(view: &View) -> Option<Judgement> {
         },
         ..Judgement::new(Basis::Wire(base))
     })
+}
+
+/// Marks of tools that make SYNs without a stack: no options at all, ZMap's fixed IP-ID, a TTL that no common stack
+/// starts with and hardly any path leaves so high.
+fn has_marks_of_a_scanner(view: &View, client: monitor_common::Direction) -> bool {
+    const ZMAP_ID: u16 = 54321;
+    const HIGH_TTL: u8 = 200;
+    let me = view.half(client);
+    let bare = me.mss == 0 && !me.has(half::WSCALE) && !me.has(half::SACK_PERMITTED) && !me.has(half::TIMESTAMPS);
+    let mut all = view.history.records.iter().filter(|r| r.speaker == client).map(|r| &r.record);
+    bare && all.any(|r| r.ip_id == ZMAP_ID || r.ttl > HIGH_TTL)
 }
 
 #[cfg(test)]
@@ -95,6 +107,15 @@ mod tests {
             let v = d.verdict();
             expect(&v, "handshake_abandoned", Some("health_check"), "none");
             assert_eq!(v.mechanism, Mechanism::ActiveAbort);
+        });
+    }
+
+    /// SYN without options and ZMap's IP-ID; the scanner's own kernel resets the SYN-ACK that it did not ask for.
+    #[test]
+    fn a_syn_that_no_stack_made_is_a_scan() {
+        everywhere(|d| {
+            d.send(Client, syn().bare().id(54_321)).send(Server, syn_ack()).send(Client, reply(1));
+            expect(&d.verdict(), "handshake_abandoned", Some("scan"), "none");
         });
     }
 

@@ -18,6 +18,7 @@ fn judge(view: &View) -> Option<Judgement> {
     }
     Some(Judgement {
         culprit: Culprit::End(d.data),
+        by_window: true,
         further_classes: further_classes(view.history, d),
         summary: format!(
             "{} sent {} beyond the window that {} had granted (its edge was {}), {} confirmed; {}.",

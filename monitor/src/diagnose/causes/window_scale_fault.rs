@@ -2,16 +2,21 @@
 
 use crate::diagnose::desync::further_classes;
 use crate::diagnose::view::View;
+use crate::diagnose::words::{bytes, count, duration};
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
+use crate::finding::Considered;
 use monitor_common::Anomaly;
+use monitor_common::seq::SeqNum;
 use monitor_common::tracker::state::{half, kind};
 
 pub const CAUSE: Cause = Cause { name: "window_scale_fault", judge };
 
 const BASE: u8 = 75;
+/// The data trickles: the connection lives with the wrong scale.
+const BY_TRICKLE: u8 = 85;
 
 fn judge(view: &View) -> Option<Judgement> {
-    let d = view.desync.as_ref()?;
+    let Some(d) = &view.desync else { return tracked_unscaled(view) };
     let receiver = d.data.other();
     let (me, peer) = (view.half(receiver), view.half(d.data));
     // The receiver's first window equals its SYN's although both should differ by the shift, and data ran beyond it.
@@ -29,6 +34,7 @@ fn judge(view: &View) -> Option<Judgement> {
     Some(Judgement {
         variant: Some(variant),
         culprit: Culprit::Middlebox,
+        by_window: true,
         further_classes: further_classes(view.history, d),
         summary: format!(
             "The ends disagree about window scaling: {} offered {} bytes in its SYN, and its next window, {}<<{shift} \
@@ -43,13 +49,121 @@ fn judge(view: &View) -> Option<Judgement> {
                  SYN and SYN-ACK options at both ends."
             .into(),
         decisive: "a first window far below that of the SYN".into(),
+        ..Judgement::new(Basis::Wire(if view.history.any(Anomaly::TinySegmentStall) { BY_TRICKLE } else { BASE }))
+    })
+}
+
+/// A device on the way tracks the window without its scale: what ends within the bare window field passes, nothing
+/// beyond. Both ends are in order.
+fn tracked_unscaled(view: &View) -> Option<Judgement> {
+    let stuck = view.gave_up()?;
+    let sender = stuck.sender;
+    let receiver = sender.other();
+    let seen = view.history.seen(Anomaly::WindowDependentLoss).find(|s| s.speaker == sender)?;
+    let by_size = view.history.seen(Anomaly::SizeDependentLoss).any(|s| s.speaker == sender);
+    if by_size {
+        return Some(Judgement::near(
+            60,
+            "small writes that end beyond the unscaled window and vanish too: here every segment that vanished was also \
+             larger than any that arrived",
+        ));
+    }
+    let (edge, end) = (SeqNum(seen.expected), SeqNum(seen.actual));
+    let peer = view.half(receiver);
+    Some(Judgement {
+        variant: Some("tracked_unscaled"),
+        culprit: Culprit::Middlebox,
+        by_window: true,
+        kernel_agrees: view.timed_out().is_some_and(|f| f.local == sender),
+        summary: format!(
+            "A device between the ends drops what lies beyond the unscaled window: all that arrived at {} ended within its \
+             window field of {}, taken without its scale of {}; what {} sent up to {}, {} beyond that, never arrived ({} \
+             over {}).",
+            view.who(receiver),
+            peer.wnd,
+            peer.wscale,
+            view.who(sender),
+            view.number(sender, end),
+            bytes(u64::from(end.distance(edge).unsigned_abs())),
+            count(stuck.attempts.into(), "retransmission"),
+            duration(stuck.last_try_ns.saturating_sub(stuck.since_ns)),
+        ),
+        advice:
+            "Look for a firewall or load balancer that tracks TCP windows and did not see the SYNs, or whose scale \
+                 handling is broken (window tracking, `tcp_be_liberal`), and for paths on which the SYN bypassed it."
+                .into(),
+        decisive: "data beyond the unscaled window that never arrives".into(),
+        rivals: vec![Considered {
+            cause: "path_blackhole".into(),
+            confidence: 40,
+            why_not: "a path that died exactly when data went beyond the unscaled window looks the same".into(),
+        }],
         ..Judgement::new(Basis::Wire(BASE))
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::diagnose::diagnose;
     use crate::diagnose::dialogue::*;
+    use crate::history::End;
+
+    /// S42: a window field of 79 with shift 7. Of ten small writes the three that end within 79 pass.
+    #[test]
+    fn what_ends_beyond_the_unscaled_window_never_arrives() {
+        everywhere(|d| {
+            d.handshake().send(Client, data(1)).send(Server, ack().wnd(79));
+            let una = d.snd_nxt(Client);
+            for n in 0..10 {
+                if n < 3 {
+                    d.send(Client, data(20));
+                } else {
+                    d.send_lost(Client, data(20));
+                }
+            }
+            d.send(Server, ack().wnd(79));
+            for gap in [210, 420, 840, 1_660, 3_300] {
+                d.wait_ms(gap).send_lost(Client, data(140).seq(una + 60));
+            }
+            let v = diagnose(&d.open(End::Silent));
+            expect(&v, "window_scale_fault", Some("tracked_unscaled"), "middlebox");
+            assert_eq!((v.confidence, v.mechanism.name()), (75, "timeout_no_rst"));
+            assert!(v.summary.contains("61 bytes beyond"), "{}", v.summary);
+        });
+    }
+
+    /// In bulk the segments are also the largest, so it ties with the path's MTU.
+    #[test]
+    fn bulk_beyond_the_unscaled_window_ties_with_the_mtu() {
+        everywhere(|d| {
+            d.handshake().send(Client, data(10)).send(Server, ack().wnd(502));
+            let una = d.snd_nxt(Client);
+            for _ in 0..4 {
+                d.send_lost(Client, data(1448));
+            }
+            for gap in [210, 420, 840, 1_660, 3_300] {
+                d.wait_ms(gap).send_lost(Client, data(1448).seq(una));
+            }
+            let v = diagnose(&d.open(End::Silent));
+            assert_eq!(v.cause, "pmtu_blackhole", "{v:#?}");
+            assert!(v.also_considered.iter().any(|c| c.cause == "window_scale_fault"), "{v:#?}");
+        });
+    }
+
+    /// S41: the shift 10 became 2; the connection lives with it and closes in order.
+    #[test]
+    fn a_connection_that_lives_with_an_altered_scale_is_degraded() {
+        everywhere(|d| {
+            d.send(Client, syn()).send(Server, syn_ack().wscale(2)).send(Client, ack());
+            for _ in 0..300 {
+                d.send(Client, data(252)).send(Server, ack().wnd(63)).wait_ms(210);
+            }
+            d.send(Client, fin()).send(Server, fin()).send(Client, ack());
+            let v = d.verdict();
+            expect(&v, "window_scale_fault", Some("altered"), "middlebox");
+            assert_eq!((v.confidence, v.mechanism.name()), (85, "none"));
+        });
+    }
 
     /// S40 from the client's side: the option is gone from the SYN-ACK, so the server's scaled windows look tiny.
     #[test]

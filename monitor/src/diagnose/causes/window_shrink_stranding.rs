@@ -15,6 +15,7 @@ fn judge(view: &View) -> Option<Judgement> {
     let receiver = d.data.other();
     Some(Judgement {
         culprit: Culprit::End(receiver),
+        by_window: true,
         further_classes: further_classes(view.history, d),
         summary: format!(
             "{} took back {} of window: its right edge went from {} to {} with {} in flight, and the data beyond became \

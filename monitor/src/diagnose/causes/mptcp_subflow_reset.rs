@@ -1,0 +1,78 @@
+//! MPTCP closed one of its subflows (DIAGNOSIS 3.5 cause 31; RFC 8684 sections 3.5 and 3.6). The connection may live on
+//! over another.
+
+use crate::diagnose::view::View;
+use crate::diagnose::{Basis, Cause, Culprit, Judgement};
+use monitor_common::evidence::MPTCP_RESET;
+use monitor_common::tracker::state::half;
+
+pub const CAUSE: Cause = Cause { name: "mptcp_subflow_reset", judge };
+
+const BASE: u8 = 90;
+
+/// Meaning of the kernel's reason (RFC 8684 section 3.6). Where a device damaged the data it is another cause.
+fn meaning(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "MPTCP_RST_EUNSPEC" => "no particular reason",
+        "MPTCP_RST_EMPTCP" => "an MPTCP protocol error",
+        "MPTCP_RST_ERESOURCE" => "a lack of resources",
+        "MPTCP_RST_EPROHIBIT" => "policy",
+        "MPTCP_RST_EWQ2BIG" => "too much outstanding data",
+        "MPTCP_RST_EBADPERF" => "bad performance",
+        _ => return None,
+    })
+}
+
+fn judge(view: &View) -> Option<Judgement> {
+    let reset = view.effective()?;
+    let sender = reset.sender;
+    let by_option = reset.record.options & MPTCP_RESET != 0;
+    let by_kernel = view.reason().and_then(meaning);
+    if !by_option && by_kernel.is_none() {
+        let subflow = view.history.connection.half.iter().all(|h| h.has(half::MPTCP));
+        return (subflow && reset.mechanism.is_abort() && view.reason().is_none())
+            .then(|| Judgement::near(35, "the option MP_TCPRST in the RST, or the kernel's reason MPTCP_RST_*"));
+    }
+    let why = by_kernel.unwrap_or("a reason that the option of the RST names");
+    Some(Judgement {
+        culprit: Culprit::End(sender),
+        kernel_agrees: by_option && by_kernel.is_some(),
+        summary: format!(
+            "MPTCP of {} closed this subflow, for {why}; the connection that it was part of may live on over others.",
+            view.who(sender)
+        ),
+        advice:
+            "Usually nothing to do. `ss -M` and `nstat -az | grep MPTcp` show the connection and why subflows end; \
+                 `ip mptcp endpoint` what the path manager was told."
+                .into(),
+        decisive: "the option MP_TCPRST in the RST".into(),
+        ..Judgement::new(if by_kernel.is_some() { Basis::Kernel(BASE) } else { Basis::Wire(BASE) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::diagnose::dialogue::*;
+
+    /// S58.
+    #[test]
+    fn a_reset_with_the_option_closes_a_subflow() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 500).send(Server, abort().mptcp_reset());
+            let v = d.verdict();
+            expect(&v, "mptcp_subflow_reset", None, "server");
+            assert_eq!(v.confidence, 90);
+        });
+    }
+
+    #[test]
+    fn the_kernels_reason_says_why() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 500).send(Server, abort());
+            let v = d.verdict_with_reason(Server, "MPTCP_RST_EBADPERF", false, 7);
+            expect(&v, "mptcp_subflow_reset", None, "server");
+            assert!(v.summary.contains("bad performance"), "{}", v.summary);
+            assert_eq!(d.verdict().cause, "abortive_close");
+        });
+    }
+}
