@@ -3,7 +3,11 @@
 //! `tcp_max_orphans`, `tcp_mem` and the counts that they limit belong to the whole kernel and not to a
 //! network namespace: to reach the limit is to abort other people's connections. So this scenario
 //! exists only where the kernel is ours alone, in one of the machines of `cargo xtask kernels`, and
-//! whoever runs it there says so with [`PERMISSION`].
+//! whoever runs it there says so with [`PERMISSION`]:
+//!
+//! ```text
+//! cargo xtask kernels newest --command "WHYRST_LAB_OWNS_KERNEL=1 whyrst-lab scenario S59 --agent /bin/whyrst"
+//! ```
 
 use std::thread;
 use std::time::Duration;
