@@ -5,7 +5,7 @@ use crate::diagnose;
 use crate::diagnose::shape::ResetView;
 use crate::diagnose::silent;
 use crate::finding::{Finding, FindingKind};
-use crate::history::{End, History, KernelFact, Relative};
+use crate::history::{End, History, KernelFact, PayloadFacts, Relative};
 use crate::later::{Followed, LATER_NS};
 use crate::relatives;
 use crate::report::{self, FirstReset};
@@ -110,6 +110,8 @@ pub struct Pipeline {
     degraded: HashMap<Life, u64>,
     /// Lives that the kernel gave up on, reported when it said so.
     timed_out: HashSet<Life>,
+    /// What the payload of the connection at hand told; captures only.
+    payload: PayloadFacts,
     local_addresses: Option<HashSet<Addr>>,
     ttls: Ttls,
     flows: Flows,
@@ -130,6 +132,7 @@ impl Pipeline {
             order: VecDeque::new(),
             degraded: HashMap::new(),
             timed_out: HashSet::new(),
+            payload: PayloadFacts::default(),
             local_addresses: None,
             ttls: Ttls::default(),
             flows: Flows::default(),
@@ -145,6 +148,11 @@ impl Pipeline {
     /// Addresses of this host, where its own packets are observed.
     pub fn set_local_addresses(&mut self, addresses: Option<HashSet<Addr>>) {
         self.local_addresses = addresses;
+    }
+
+    /// What the payload of the connection tells whose report or end comes next.
+    pub fn set_payload(&mut self, facts: PayloadFacts) {
+        self.payload = facts;
     }
 
     pub fn on_fact(&mut self, fact: FactAbout) {
@@ -269,6 +277,7 @@ impl Pipeline {
         if reset.effective && !self.ends.contains_key(&life) {
             self.remember(life, FirstReset { sender: reset.sender, seq: reset.seq(), time_ns: reset.record.time_ns });
         }
+        history.payload = self.payload;
         history.surroundings.ttl = self.ttls.of(&c.key.addr[reset.sender.index()]);
         history.surroundings.kernel_watched = self.settings.kernel_watched;
         let local = &self.local_addresses;
@@ -300,7 +309,8 @@ impl Pipeline {
         self.push(history, life, id, self.settings.hold_ns);
     }
 
-    fn push(&mut self, history: History, life: Life, id: u64, hold_ns: u64) {
+    fn push(&mut self, mut history: History, life: Life, id: u64, hold_ns: u64) {
+        history.payload = self.payload;
         let due_ns = history.time_ns.saturating_add(hold_ns);
         self.queue(due_ns, Pending { life, id, slot: 0, history, resets: None });
     }

@@ -10,6 +10,7 @@ pub mod interfaces;
 pub mod live;
 pub mod loader;
 pub mod object;
+pub mod payload;
 mod pins;
 pub mod probe;
 pub mod replay;

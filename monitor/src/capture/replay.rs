@@ -1,6 +1,7 @@
 //! Capture files through the same tracker and diagnosis as live packets.
 
 use super::host::{Engine, Report, Slot};
+use super::payload::Payloads;
 use crate::diagnose::silent;
 use crate::finding::{Endpoint, Finding, VERSION};
 use crate::history::{End, History};
@@ -164,6 +165,7 @@ struct Replay {
     options: ReplayOptions,
     engine: Engine,
     pipeline: Pipeline,
+    payloads: Payloads,
     packet: ParsedPacket,
     /// Time of the latest packet of any protocol: how long the capture watched.
     last_ns: u64,
@@ -178,6 +180,7 @@ impl Replay {
             options,
             engine: Engine::new(),
             pipeline: Pipeline::new(settings, first_id, Some(file.to_string())),
+            payloads: Payloads::default(),
             packet: ParsedPacket::default(),
             last_ns: 0,
             found: Vec::new(),
@@ -195,14 +198,17 @@ impl Replay {
         self.last_ns = self.last_ns.max(now_ns);
         let parsed = match locate(packet.link_type, packet.data, packet.wire_len) {
             Located::Ip { offset, wire_len } => {
-                parse::ip(packet.data, offset, wire_len, &mut self.packet).map_err(|r| r.name())
+                parse::ip(packet.data, offset, wire_len, &mut self.packet).map(|()| offset).map_err(|r| r.name())
             }
             Located::Not(reason) => Err(reason.name()),
         };
-        if let Err(reason) = parsed {
-            *summary.unreadable.entry(reason.to_string()).or_default() += 1;
-            return Ok(());
-        }
+        let offset = match parsed {
+            Ok(offset) => offset,
+            Err(reason) => {
+                *summary.unreadable.entry(reason.to_string()).or_default() += 1;
+                return Ok(());
+            }
+        };
         summary.segments += 1;
         summary.resets += u64::from(self.packet.segment.has(flags::RST));
         self.flush(now_ns, summary, sink)?;
@@ -210,6 +216,8 @@ impl Replay {
         if let Some(former) = tracked.ended {
             self.end_of_life(&former, End::Silent, false, sink)?;
         }
+        self.payloads.on_packet(packet.data, offset, &self.packet, now_ns);
+        self.pipeline.set_payload(self.payloads.facts(&self.packet.key));
         match &tracked.report {
             Report::None => {}
             Report::Brief(event) => self.pipeline.on_brief(event),
@@ -268,6 +276,7 @@ impl Replay {
             let mut history = History::from_parts(&slot.connection, evidence, &slot.recorder);
             history.end = end;
             history.truncated = truncated;
+            self.pipeline.set_payload(self.payloads.facts(&slot.connection.key));
             self.pipeline.on_end(history);
         }
         Ok(())
