@@ -121,14 +121,30 @@ impl RawPeer {
         Err(LabError::Timeout { what: format!("a SYN-ACK from {remote}"), waited: started.elapsed() })
     }
 
+    /// Whom to send to, for segments out of the blue.
+    pub fn aim(&mut self, remote: SocketAddr) {
+        self.remote = remote;
+    }
+
     /// Sends one segment, anywhere in the sequence space. SND.NXT moves only through [`Self::skip`]
     /// and [`Self::send_new`].
     pub fn transmit(&mut self, seq: SeqNum, flags: Flags, payload: Vec<u8>) -> Result<(), LabError> {
+        self.transmit_acking(seq, self.rcv_nxt, flags, payload)
+    }
+
+    /// As [`Self::transmit`], with an acknowledgement of choice.
+    pub fn transmit_acking(
+        &mut self,
+        seq: SeqNum,
+        ack: SeqNum,
+        flags: Flags,
+        payload: Vec<u8>,
+    ) -> Result<(), LabError> {
         let segment = Segment {
             source: self.local,
             destination: self.remote,
             seq,
-            ack: if flags.ack { self.rcv_nxt } else { SeqNum(0) },
+            ack: if flags.ack { ack } else { SeqNum(0) },
             flags,
             wnd: if flags.syn { SYN_WINDOW } else { WINDOW },
             options: Options {

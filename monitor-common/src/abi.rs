@@ -123,6 +123,22 @@ pub mod complaint {
     }
 }
 
+/// Exact counters of the tracepoint programs, one copy per CPU. They are raised atomically, because one tracepoint may
+/// interrupt another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Tally {
+    pub facts_sent: u64,
+    /// Facts that the ring buffer had no room for.
+    pub facts_lost: u64,
+    /// Dropped segments of tracked connections that were entered in `DROPS`.
+    pub drops: u64,
+    /// ... and that were not: the map was full, or the connection's places were taken.
+    pub drops_lost: u64,
+    /// Facts and drops of a tracked tuple in a network namespace that is not watched, or that cannot be told.
+    pub elsewhere: u64,
+}
+
 /// Byte offsets in structures of the running kernel, which differ from version to version. The loader reads them
 /// from BTF; [`Offsets::UNKNOWN`] entries make the tracepoint say less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -150,6 +166,20 @@ pub struct Offsets {
     pub skb_transport_header: u32,
     /// Not 0: the third argument of `tcp_send_reset` is its reason.
     pub has_reset_reason: u32,
+    /// `struct sk_buff`: device, interface of arrival, route.
+    pub skb_dev: u32,
+    pub skb_iif: u32,
+    pub skb_dst: u32,
+    pub dst_dev: u32,
+    pub dev_net: u32,
+    /// `struct sock`: the lock's owner flag, and the cgroup that the socket was made in.
+    pub sk_owned: u32,
+    pub sk_cgroup: u32,
+    /// `struct cgroup`, `struct kernfs_node`.
+    pub cgroup_node: u32,
+    pub node_id: u32,
+    /// Not 0: the fourth argument of `kfree_skb` is the receiving socket.
+    pub has_drop_socket: u32,
 }
 
 impl Offsets {
@@ -172,6 +202,16 @@ impl Offsets {
         skb_network_header: Self::MISSING,
         skb_transport_header: Self::MISSING,
         has_reset_reason: 0,
+        skb_dev: Self::MISSING,
+        skb_iif: Self::MISSING,
+        skb_dst: Self::MISSING,
+        dst_dev: Self::MISSING,
+        dev_net: Self::MISSING,
+        sk_owned: Self::MISSING,
+        sk_cgroup: Self::MISSING,
+        cgroup_node: Self::MISSING,
+        node_id: Self::MISSING,
+        has_drop_socket: 0,
     };
 }
 

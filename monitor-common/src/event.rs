@@ -97,10 +97,8 @@ pub mod source {
     pub const SEND_RESET: u8 = 1;
     /// Tracepoint `tcp_receive_reset`.
     pub const RECEIVE_RESET: u8 = 2;
-    /// Tracepoint `inet_sk_error_report`.
+    /// Tracepoint `inet_sk_error_report`. (Drops are not reported but added up: [`crate::drops`].)
     pub const ERROR_REPORT: u8 = 3;
-    /// Tracepoint `kfree_skb` for a TCP segment.
-    pub const DROP: u8 = 4;
 }
 
 /// What the local kernel said about a reset, from its tracepoints.
@@ -117,12 +115,12 @@ pub struct KernelEvent {
     /// A trigger segment was at hand: the reset answers it.
     pub has_trigger: u8,
     pub time_ns: u64,
-    /// Value of `enum sk_rst_reason`, `enum skb_drop_reason` or an errno, by source; names come from BTF.
+    /// Value of `enum sk_rst_reason` or an errno, by source; names come from BTF.
     pub reason: u32,
     /// Inode number of the network namespace.
     pub netns: u32,
     pub cookie: u64,
-    /// Process in whose context it happened, meaningful for resets without a trigger.
+    /// Process in whose context it happened; see `in_process`.
     pub tgid: u32,
     pub local_port: u16,
     pub remote_port: u16,
@@ -131,10 +129,17 @@ pub struct KernelEvent {
     pub local: [u64; 2],
     pub remote: [u64; 2],
     pub key: FlowKey,
+    /// cgroup v2 id: of the process where that caused it, else of the socket; 0 unknown.
+    pub cgroup: u64,
+    /// Entry in the connection table.
+    pub slot: u32,
+    /// The process held the socket: what happened is its doing, or done to it by its own call.
+    pub in_process: u8,
+    pub pad: [u8; 3],
 }
 
 const _: () = {
     assert!(core::mem::size_of::<Event>().is_multiple_of(8));
     assert!(core::mem::size_of::<FullEvent>().is_multiple_of(8));
-    assert!(core::mem::size_of::<KernelEvent>() == 128);
+    assert!(core::mem::size_of::<KernelEvent>() == 144);
 };

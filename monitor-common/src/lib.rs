@@ -23,6 +23,7 @@
 
 pub mod abi;
 pub mod anomaly;
+pub mod drops;
 pub mod engine;
 pub mod event;
 pub mod evidence;

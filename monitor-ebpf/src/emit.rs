@@ -186,12 +186,8 @@ unsafe fn fill(e: *mut Event, scratch: &Scratch, head: &Head, tag: u32, now_ns: 
     }
 }
 
-/// A report of the local kernel's own.
+/// A report of the local kernel's own. False when there was no room for it.
 #[inline(always)]
-pub fn kernel(event: &KernelEvent) {
-    if EVENTS.output_untyped::<KernelEvent>(event, QUIET).is_err()
-        && let Some(scratch) = scratch(0)
-    {
-        scratch.counters.events_lost += 1;
-    }
+pub fn kernel(event: &KernelEvent) -> bool {
+    EVENTS.output_untyped::<KernelEvent>(event, QUIET).is_ok()
 }

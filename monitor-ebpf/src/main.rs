@@ -55,6 +55,13 @@ pub fn error_report(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Loaded only where the tracepoint has a reason (5.17).
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn segment_drop(ctx: BtfTracePointContext) -> i32 {
+    tracepoints::dropped(&ctx);
+    0
+}
+
 /// An endless loop on purpose: a bounds check that can fail is refused when the object is loaded.
 #[cfg(not(test))]
 #[panic_handler]

@@ -24,7 +24,8 @@
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use monitor_common::abi::{Offsets, Scratch, TableSet};
+use monitor_common::abi::{Offsets, Scratch, TableSet, Tally};
+use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::KernelEvent;
 use monitor_common::evidence::{Evidence, Recorder};
 use monitor_common::tracker::state::Connection;
@@ -65,6 +66,19 @@ pub static SCRATCH: PerCpuArray<Scratch, 2> = PerCpuArray::new();
 #[btf_map]
 pub static FACTS: PerCpuArray<KernelEvent, 4> = PerCpuArray::new();
 
+/// Dropped segments per slot, only for connections that have any. Created at the first drop by the tracepoint, read by
+/// the agent for a verdict, deleted by its sweep with the slot.
+#[btf_map]
+pub static DROPS: HashMap<u32, Drops, 1024> = HashMap::new();
+
+/// Not 0: drops for this `enum skb_drop_reason` are of interest. Written by the loader, by names.
+#[btf_map]
+pub static DROP_REASONS: Array<u32, REASONS> = Array::new();
+
+/// Counters of the tracepoints.
+#[btf_map]
+pub static TALLY: PerCpuArray<Tally, 1> = PerCpuArray::new();
+
 /// Interfaces whose ingress is observed; written by the loader, looked up for forwarded packets only.
 #[btf_map]
 pub static INTERFACES: HashMap<u32, u32, 1024> = HashMap::new();
@@ -88,3 +102,8 @@ pub static CLOCK: Array<u64, 1> = Array::new();
 /// Offsets of the running kernel's structures, from its BTF; see `monitor_common::abi::Offsets`.
 #[unsafe(no_mangle)]
 pub static OFFSETS: Global<Offsets> = Global::new(Offsets::UNKNOWN);
+
+/// Inode number of the network namespace whose interfaces are watched: the same tuple elsewhere is another connection.
+/// 0 takes every namespace's word.
+#[unsafe(no_mangle)]
+pub static NETNS: Global<u32> = Global::new(0);

@@ -38,12 +38,13 @@ pub fn find_or_insert(key: &FlowKey, segment: &Segment, now_ns: u64, counters: &
     }
 }
 
-/// Whether the flow is tracked.
+/// The slot of a flow that is tracked.
 #[inline(always)]
-pub fn is_tracked(key: &FlowKey) -> bool {
+pub fn slot_of(key: &FlowKey) -> Option<u32> {
     let hash = key.hash(HASH_SEED.load());
     let index = set_index(hash, SET_COUNT.load());
-    SETS.get_ptr_mut(index).is_some_and(|set| find(key, hash, index, set).is_some())
+    let set = SETS.get_ptr_mut(index)?;
+    find(key, hash, index, set).map(|place| place.slot)
 }
 
 #[inline(always)]

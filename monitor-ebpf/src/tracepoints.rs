@@ -1,21 +1,31 @@
-//! What the local kernel says about its own resets. All optional: an older kernel says less.
+//! What the local kernel says about its own resets, errors and drops. All optional: an older kernel says less.
+//!
+//! Tracepoints see every namespace of the machine. What is said of a socket or a packet of another namespace than the
+//! watched interfaces' is not taken, whatever its tuple.
 
-use crate::maps::{FACTS, OFFSETS};
+use crate::maps::{DROP_REASONS, DROPS, EMPTY, FACTS, NETNS, OFFSETS, TALLY};
 use crate::{emit, table};
 use aya_ebpf::EbpfContext;
-use aya_ebpf::helpers::generated::bpf_get_current_comm;
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_comm};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel};
 use aya_ebpf::programs::BtfTracePointContext;
-use monitor_common::abi::Offsets;
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use monitor_common::abi::{Offsets, Tally};
+use monitor_common::drops::{self, Drops, REASONS};
 use monitor_common::event::{KernelEvent, source, tag};
-use monitor_common::flow::{FlowKey, v4};
+use monitor_common::flow::{Addr, FlowKey, v4};
+use monitor_common::seq::SeqNum;
 
 /// `include/uapi/linux/in.h`, `include/net/tcp_states.h`.
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
-const TCP_LISTEN: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+const TCP_TIME_WAIT: u8 = 6;
+const TCP_NEW_SYN_RECV: u8 = 12;
 /// `skb->transport_header` before it is set.
 const UNSET: u16 = u16::MAX;
+/// `SKB_DST_NOREF` of include/linux/skbuff.h: a flag in the pointer.
+const DST_NOREF: u64 = 1;
 
 /// tcp_send_reset(sk, skb, reason): both pointers may be null. The segment answered, if there is one; before the
 /// tracepoint had a reason an active reset passed the reset itself, without headers yet.
@@ -26,21 +36,20 @@ pub fn send_reset(ctx: &BtfTracePointContext) {
     let reason = if o.has_reset_reason != 0 { argument(ctx, 2) as u32 } else { 0 };
     let Some(event) = start(source::SEND_RESET, reason) else { return };
     if sk != 0 {
-        event.state = read::<u8>(sk, o.skc_state);
-        // A listener has no remote end: the tuple is the trigger's.
-        if event.state != TCP_LISTEN {
-            from_socket(event, sk, &o);
-        }
         describe_socket(event, sk, &o);
     }
-    if skb != 0 {
-        let transport = read::<u16>(skb, o.skb_transport_header);
-        if transport != UNSET {
-            event.has_trigger = 1;
-            if event.remote_port == 0 {
-                from_trigger(event, skb, transport, &o);
-            }
+    let transport = if skb != 0 { read::<u16>(skb, o.skb_transport_header) } else { UNSET };
+    if transport != UNSET {
+        event.has_trigger = 1;
+        // The trigger's tuple, even where there is a socket: a listener has no remote end, and a TIME-WAIT stub is
+        // shorter than the structure that holds the port.
+        from_trigger(event, skb, transport, &o);
+        if event.netns == 0 {
+            event.netns = netns_of_packet(skb, &o);
         }
+    } else if sk != 0 {
+        from_socket(event, sk, &o);
+        decide_process(event, sk, &o);
     }
     finish(source::SEND_RESET);
 }
@@ -64,7 +73,6 @@ fn of_socket(ctx: &BtfTracePointContext, source: u8) {
     let o = OFFSETS.load();
     let reason = if source == source::ERROR_REPORT { read::<u32>(sk, o.sk_err) } else { 0 };
     let Some(event) = start(source, reason) else { return };
-    event.state = read::<u8>(sk, o.skc_state);
     describe_socket(event, sk, &o);
     from_socket(event, sk, &o);
     finish(source);
@@ -88,25 +96,163 @@ fn start(source: u8, reason: u32) -> Option<&'static mut KernelEvent> {
     Some(event)
 }
 
-/// Hands the event out, if its flow is one that the hooks track: tracepoints see every namespace of the machine.
+/// Hands the event out, if its flow is one that the hooks track, in their namespace.
 #[inline(always)]
 fn finish(source: u8) {
     let Some(event) = building(source) else { return };
+    // After a disconnect the socket has no remote end any more: there is nothing to join by.
     if event.remote_port == 0 {
         return;
     }
     let (key, _) = FlowKey::canonical(event.local, event.local_port, event.remote, event.remote_port);
     event.key = key;
     let Some(event) = building(source) else { return };
-    if !table::is_tracked(&event.key) {
+    let Some(slot) = table::slot_of(&event.key) else { return };
+    let Some(tally) = tally() else { return };
+    if !is_watched(event.netns) {
+        add(&mut tally.elsewhere);
         return;
     }
+    event.slot = slot;
     // SAFETY: no arguments.
     event.time_ns = unsafe { bpf_ktime_get_ns() };
     event.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: writes 16 bytes to where it is told.
     unsafe { bpf_get_current_comm(event.comm.as_mut_ptr().cast(), event.comm.len() as u32) };
-    emit::kernel(event);
+    if emit::kernel(event) {
+        add(&mut tally.facts_sent);
+    } else {
+        add(&mut tally.facts_lost);
+    }
+}
+
+/// kfree_skb(skb, location, reason, rx_sk): for every packet that the machine drops, so the cheapest tests come first.
+#[inline(always)]
+pub fn dropped(ctx: &BtfTracePointContext) {
+    // Read directly: a scalar, and the program is loaded only where the argument exists.
+    // SAFETY: the context holds the tracepoint's arguments as words.
+    let reason = unsafe { *ctx.as_ptr().cast::<u64>().add(2) } as u32;
+    if reason >= REASONS as u32 {
+        return;
+    }
+    if DROP_REASONS.get(reason).copied().unwrap_or(0) == 0 {
+        return;
+    }
+    let skb = argument(ctx, 0);
+    let o = OFFSETS.load();
+    let Some(packet) = headers(skb, &o) else { return };
+    let (key, direction) = FlowKey::canonical(packet.src, packet.src_port, packet.dst, packet.dst_port);
+    let Some(slot) = table::slot_of(&key) else { return };
+    let Some(tally) = tally() else { return };
+    let socket = if o.has_drop_socket != 0 { argument(ctx, 3) } else { 0 };
+    let mut watched = socket != 0 && is_watched(netns_of_socket(socket, &o));
+    if !watched {
+        watched = is_watched(netns_of_packet(skb, &o));
+    }
+    if !watched {
+        add(&mut tally.elsewhere);
+        return;
+    }
+    let segment = drops::Segment {
+        reason: reason as u16,
+        speaker: direction as u8,
+        flags: packet.flags,
+        // A packet that has not come in through an interface was made here.
+        leaving: (read::<u32>(skb, o.skb_iif) == 0) as u8,
+        seq: SeqNum(packet.seq),
+    };
+    if enter(slot, &segment) {
+        add(&mut tally.drops);
+    } else {
+        add(&mut tally.drops_lost);
+    }
+}
+
+/// Enters a drop in the slot's entry, which is made at the first and emptied when it is another connection's.
+#[inline(always)]
+fn enter(slot: u32, segment: &drops::Segment) -> bool {
+    let Some(connection) = table::connection(slot) else { return false };
+    let created_ns = connection.created_ns;
+    let mut found = DROPS.get_ptr_mut(&slot);
+    if found.is_none() {
+        let Some(empty) = EMPTY.get_ptr(0) else { return false };
+        // SAFETY: a map value of zeroes, longer than the one to insert.
+        let empty = unsafe { &*empty.cast::<Drops>() };
+        if DROPS.insert(&slot, empty, 0).is_err() {
+            return false;
+        }
+        found = DROPS.get_ptr_mut(&slot);
+    }
+    let Some(entry) = found else { return false };
+    // SAFETY: a map value; the agent deletes it for free slots only. Who writes it is argued in `drops`.
+    let entry = unsafe { &mut *entry };
+    if entry.created_ns != created_ns {
+        emit::zero(entry);
+        entry.created_ns = created_ns;
+    }
+    // SAFETY: no arguments.
+    entry.enter(segment, unsafe { bpf_ktime_get_ns() })
+}
+
+struct Headers {
+    src: Addr,
+    dst: Addr,
+    src_port: u16,
+    dst_port: u16,
+    seq: u32,
+    flags: u8,
+}
+
+/// Addresses and TCP header of a packet, where it is TCP right behind IP. The transport offset is worked out anew: it is
+/// not set yet where generic XDP drops.
+#[inline(always)]
+fn headers(skb: u64, o: &Offsets) -> Option<Headers> {
+    let head = read::<u64>(skb, o.skb_head);
+    let network = read::<u16>(skb, o.skb_network_header);
+    if head == 0 {
+        return None;
+    }
+    let ip = head + network as u64;
+    let first = read::<u8>(ip, 0);
+    let (src, dst, length) = match first >> 4 {
+        4 => {
+            // Later fragments have no TCP header.
+            let offset = u16::from_be(read::<u16>(ip, 6)) & 0x1fff;
+            if read::<u8>(ip, 9) != IPPROTO_TCP || offset != 0 {
+                return None;
+            }
+            let (src, dst) = (u32::from_be(read::<u32>(ip, 12)), u32::from_be(read::<u32>(ip, 16)));
+            (v4(src), v4(dst), (first as u64 & 0xf) * 4)
+        }
+        6 => {
+            if read::<u8>(ip, 6) != IPPROTO_TCP {
+                return None;
+            }
+            (address6(ip, 8), address6(ip, 24), 40)
+        }
+        _ => return None,
+    };
+    let tcp = ip + length;
+    Some(Headers {
+        src,
+        dst,
+        src_port: u16::from_be(read::<u16>(tcp, 0)),
+        dst_port: u16::from_be(read::<u16>(tcp, 2)),
+        seq: u32::from_be(read::<u32>(tcp, 4)),
+        flags: read::<u8>(tcp, 13),
+    })
+}
+
+#[inline(always)]
+fn tally() -> Option<&'static mut Tally> {
+    // SAFETY: per-CPU memory; every counter is raised atomically.
+    TALLY.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+}
+
+#[inline(always)]
+fn add(counter: &mut u64) {
+    // SAFETY: an aligned word of map memory.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(counter, 1) };
 }
 
 /// Argument `n` as a number. Read through the helper, because a typed load would make it a pointer that the verifier
@@ -128,16 +274,67 @@ fn read<T: Default>(base: u64, offset: u32) -> T {
 }
 
 #[inline(always)]
-fn describe_socket(event: &mut KernelEvent, sk: u64, o: &Offsets) {
-    event.cookie = read::<u64>(sk, o.skc_cookie);
-    let net = read::<u64>(sk, o.skc_net);
-    if net != 0 {
-        event.netns = read::<u32>(net, o.net_inum);
-    }
+fn is_watched(netns: u32) -> bool {
+    let ours = NETNS.load();
+    ours == 0 || netns == ours
 }
 
 #[inline(always)]
-fn address6(base: u64, offset: u32) -> [u64; 2] {
+fn inode_of(net: u64, o: &Offsets) -> u32 {
+    if net == 0 { 0 } else { read::<u32>(net, o.net_inum) }
+}
+
+#[inline(always)]
+fn netns_of_socket(sk: u64, o: &Offsets) -> u32 {
+    inode_of(read::<u64>(sk, o.skc_net), o)
+}
+
+/// The namespace of the packet's device, else of its route's: TCP takes the device away from what it receives.
+#[inline(always)]
+fn netns_of_packet(skb: u64, o: &Offsets) -> u32 {
+    let dev = read::<u64>(skb, o.skb_dev);
+    let netns = if dev == 0 { 0 } else { inode_of(read::<u64>(dev, o.dev_net), o) };
+    if netns != 0 {
+        return netns;
+    }
+    let dst = read::<u64>(skb, o.skb_dst) & !DST_NOREF;
+    if dst == 0 {
+        return 0;
+    }
+    let dev = read::<u64>(dst, o.dst_dev);
+    if dev == 0 { 0 } else { inode_of(read::<u64>(dev, o.dev_net), o) }
+}
+
+/// What every kind of socket has, and the cgroup that a full one was made in.
+#[inline(always)]
+fn describe_socket(event: &mut KernelEvent, sk: u64, o: &Offsets) {
+    event.state = read::<u8>(sk, o.skc_state);
+    event.cookie = read::<u64>(sk, o.skc_cookie);
+    event.netns = netns_of_socket(sk, o);
+    if event.state == TCP_TIME_WAIT || event.state == TCP_NEW_SYN_RECV {
+        return;
+    }
+    let cgroup = read::<u64>(sk, o.sk_cgroup);
+    let node = if cgroup == 0 { 0 } else { read::<u64>(cgroup, o.cgroup_node) };
+    if node != 0 {
+        event.cgroup = read::<u64>(node, o.node_id);
+    }
+}
+
+/// Whether the current process is the one that acts. Timers and the receive path run in whatever process they interrupt,
+/// but never touch a socket that a process holds (`sock_owned_by_user`), so a held one means its holder.
+#[inline(always)]
+fn decide_process(event: &mut KernelEvent, sk: u64, o: &Offsets) {
+    if read::<u32>(sk, o.sk_owned) == 0 {
+        return;
+    }
+    event.in_process = 1;
+    // SAFETY: no arguments.
+    event.cgroup = unsafe { bpf_get_current_cgroup_id() };
+}
+
+#[inline(always)]
+fn address6(base: u64, offset: u32) -> Addr {
     [u64::from_be(read::<u64>(base, offset)), u64::from_be(read::<u64>(base, offset + 8))]
 }
 

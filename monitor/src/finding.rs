@@ -167,15 +167,45 @@ pub struct Considered {
 }
 
 /// What the local kernel said.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
-    /// Name of the `sk_rst_reason` without its prefix.
+    /// Name of the `sk_rst_reason`, `skb_drop_reason` or errno without its prefix.
     pub reason: String,
     /// Tracepoint that said it.
     pub source: String,
     pub netns: u32,
+    /// The process that acted; none for replies and timers, which act for nobody.
     pub pid: Option<u32>,
     pub command: Option<String>,
+    /// Path of its cgroup (v2), or of the one that the socket was made in.
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// Identifier of the container, by that path.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// systemd's unit, by that path.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// The socket's cookie, where it has one.
+    #[serde(default)]
+    pub cookie: Option<u64>,
+    /// Segments of this connection that the kernel dropped, the first dropped first.
+    #[serde(default)]
+    pub drops: Vec<KernelDrop>,
+}
+
+/// Segments of one end, dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelDrop {
+    /// Name of the `skb_drop_reason` without its prefix.
+    pub reason: String,
+    /// Way of the segments.
+    pub direction: String,
+    pub count: u32,
+    pub first_ns: u64,
+    pub last_ns: u64,
+    /// Sequence number of the last one.
+    pub seq: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,13 +3,13 @@
 use crate::finding::Endpoint;
 use crate::later::Later;
 use crate::surroundings::Surroundings;
-use monitor_common::Anomaly;
 use monitor_common::event::{Event, FullEvent, why};
 use monitor_common::evidence::{Entry, Evidence, Record, Recorder};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::notes::HARD;
 use monitor_common::tracker::state::{Connection, Half, Phase, conn, half};
+use monitor_common::{Anomaly, SeqNum};
 
 /// One connection up to its end.
 #[derive(Clone, Debug)]
@@ -24,7 +24,12 @@ pub struct History {
     pub phase: Phase,
     /// Clock of the tracker, nanoseconds.
     pub time_ns: u64,
+    /// What this host's kernel said of the connection: within 10 ms of the end, but errors and drops of its whole life.
     pub kernel: Vec<KernelFact>,
+    /// Its kernel was listened to at all: tracepoints are attached. Never offline.
+    pub kernel_available: bool,
+    /// Entry of the connection in the kernel's table.
+    pub slot: Option<u32>,
     pub payload: PayloadFacts,
     /// Other connections whose numbers this one continues.
     pub relatives: Vec<Relative>,
@@ -108,24 +113,48 @@ pub struct Recorded {
     pub record: Record,
 }
 
-/// What a tracepoint of the local kernel said about this 4-tuple within 10 ms of the end.
+/// What a tracepoint of the local kernel said about this 4-tuple.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelFact {
-    /// `tcp_send_reset`, `tcp_receive_reset`, `inet_sk_error_report`.
+    /// `tcp_send_reset`, `tcp_receive_reset`, `inet_sk_error_report`, `kfree_skb`.
     pub source: &'static str,
-    /// Name of the reason without its prefix (`TCP_ABORT_ON_CLOSE`), of an errno, or `none` on a kernel without
-    /// reset reasons.
+    /// Name of the reason without its prefix (`TCP_ABORT_ON_CLOSE`, `NETFILTER_DROP`), of an errno (`ETIMEDOUT`), or
+    /// `none` on a kernel without reset reasons.
     pub reason: String,
-    /// The socket's own end.
+    /// The socket's own end. Of a drop: the end that did not get the segment, or the one that wanted to send it; its
+    /// socket need not be on this host, which may only forward.
     pub local: Direction,
     /// The reset answers a segment.
     pub has_trigger: bool,
     /// `include/net/tcp_states.h`; 0 without a socket.
     pub state: u8,
     pub netns: u32,
+    /// The process that did it, where it was a process and not a timer or the receive path.
     pub pid: Option<u32>,
     pub command: Option<String>,
+    /// Path of the cgroup: of that process, else the one that the socket was made in.
+    pub cgroup: Option<String>,
+    /// Identifier of the container, and systemd's unit, by that path.
+    pub container: Option<String>,
+    pub unit: Option<String>,
+    /// Socket cookie, where the socket has one already.
+    pub cookie: Option<u64>,
+    /// Only of `kfree_skb`: what was dropped for this reason.
+    pub dropped: Option<Dropped>,
+    /// Of a drop: the last one.
     pub time_ns: u64,
+}
+
+/// Segments of one end that the local kernel dropped for one reason, since the connection began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    pub speaker: Direction,
+    pub count: u32,
+    pub first_ns: u64,
+    /// Of the last one: sequence number, TCP flags, and whether this host was about to send it.
+    pub seq: SeqNum,
+    pub flags: u8,
+    pub leaving: bool,
 }
 
 /// Another connection with an endpoint in common, whose sequence space this one carries on.
@@ -172,6 +201,8 @@ impl History {
             phase: c.phase_without_reset(),
             time_ns: c.last_ns(),
             kernel: Vec::new(),
+            kernel_available: false,
+            slot: None,
             payload: PayloadFacts::default(),
             relatives: Vec::new(),
             identity: 0,
@@ -185,6 +216,7 @@ impl History {
 
     fn take_event(&mut self, event: &Event) {
         self.time_ns = event.time_ns;
+        self.slot = Some(event.slot);
         self.events_lost |= event.evidence_lost != 0;
         if event.why & why::RESET != 0 {
             let sender = Direction::from_index(event.direction);
@@ -253,6 +285,11 @@ impl History {
     pub fn all_acked(&self, speaker: Direction) -> bool {
         let peer = self.half(speaker.other());
         peer.has(half::ACKED) && peer.ack.at_or_after(self.half(speaker).snd_nxt)
+    }
+
+    /// Segments that this host's kernel dropped for the reason of this name, by speaker.
+    pub fn dropped(&self, reason: &str) -> impl Iterator<Item = (&KernelFact, Dropped)> {
+        self.kernel.iter().filter(move |f| f.reason == reason).filter_map(|f| Some((f, f.dropped?)))
     }
 
     pub fn seen(&self, anomaly: Anomaly) -> impl Iterator<Item = &Seen> {

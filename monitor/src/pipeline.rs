@@ -36,6 +36,12 @@ pub struct FactAbout {
 /// Ends that wait at once. A flood of resets is told sooner rather than later.
 const KEPT_PENDING: usize = 8192;
 
+/// What the local kernel can be asked for when a verdict is due.
+pub trait Kernel: Send {
+    /// Segments of this connection that it dropped. `slot` is the connection's entry in the kernel's table.
+    fn drops(&self, slot: u32, c: &Connection) -> Vec<KernelFact>;
+}
+
 /// How findings are made.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -116,6 +122,9 @@ pub struct Pipeline {
     ttls: Ttls,
     flows: Flows,
     aftermath: Aftermath,
+    /// What sockets reported, kept for what comes after: the answer to a late packet is the corpse, not the crime.
+    errors: HashMap<Life, Vec<KernelFact>>,
+    kernel: Option<Box<dyn Kernel>>,
 }
 
 impl Pipeline {
@@ -137,7 +146,14 @@ impl Pipeline {
             ttls: Ttls::default(),
             flows: Flows::default(),
             aftermath: Aftermath::default(),
+            errors: HashMap::new(),
+            kernel: None,
         }
+    }
+
+    /// The same with a kernel to ask.
+    pub fn with_kernel(self, kernel: Box<dyn Kernel>) -> Pipeline {
+        Pipeline { kernel: Some(kernel), ..self }
     }
 
     /// The next finding's identifier, for a pipeline that carries on.
@@ -361,11 +377,7 @@ impl Pipeline {
                 return;
             }
             let Some(mut p) = self.pending.remove(&turn) else { return };
-            for fact in self.join(&p.history) {
-                if !p.history.kernel.contains(&fact) {
-                    p.history.kernel.push(fact);
-                }
-            }
+            self.hear_kernel(&mut p.history);
             let Some(resets) = &mut p.resets else {
                 self.tell(&p, to_unix, sink);
                 continue;
@@ -411,14 +423,67 @@ impl Pipeline {
         self.flush(u64::MAX, lookup, to_unix, sink);
     }
 
-    fn join(&self, history: &History) -> Vec<KernelFact> {
-        let key = history.connection.key;
-        self.facts
-            .iter()
-            .filter(|f| f.key == key && f.fact.time_ns.abs_diff(history.time_ns) <= JOIN_NS)
-            .map(|f| f.fact.clone())
-            .collect()
+    /// Adds what the local kernel said of the connection.
+    fn hear_kernel(&mut self, history: &mut History) {
+        let life = life_of(&history.connection);
+        let mut joined: Vec<KernelFact> = self.errors.get(&life).cloned().unwrap_or_default();
+        for about in self.facts.iter().filter(|f| f.key == life.0 && belongs(&f.fact, history)) {
+            if !joined.contains(&about.fact) {
+                joined.push(about.fact.clone());
+            }
+        }
+        let errors: Vec<_> = joined.iter().filter(|f| f.source == ERROR_REPORT).cloned().collect();
+        if !errors.is_empty() && self.timed_out.contains(&life) {
+            if self.errors.len() == KEPT_ENDS {
+                self.errors.clear();
+            }
+            self.errors.insert(life, errors);
+        }
+        for fact in joined {
+            if !history.kernel.contains(&fact) {
+                history.kernel.push(fact);
+            }
+        }
+        let Some(kernel) = &self.kernel else { return };
+        history.kernel_available = true;
+        // What a sweep took out of the table brought its drops along and has no slot.
+        if let Some(slot) = history.slot {
+            history.kernel.retain(|f| f.dropped.is_none());
+            history.kernel.extend(kernel.drops(slot, &history.connection));
+        }
     }
+}
+
+const ERROR_REPORT: &str = "inet_sk_error_report";
+
+/// Whether a fact about this flow is about this end of it (DIAGNOSIS 3.2).
+fn belongs(fact: &KernelFact, history: &History) -> bool {
+    let near = fact.time_ns.abs_diff(history.time_ns) <= JOIN_NS;
+    match fact.source {
+        // A socket's error explains what comes later, too.
+        ERROR_REPORT => {
+            let since = history.connection.created_ns;
+            fact.time_ns >= since && fact.time_ns <= history.time_ns.saturating_add(JOIN_NS)
+        }
+        // Also said where the host itself sends a reset for data after its close: only a RST that came in, just before
+        // it, makes it mean what its name says.
+        "tcp_receive_reset" => near && rst_before(history, fact),
+        _ => near,
+    }
+}
+
+/// Whether the other end's RST was seen within 10 ms before.
+fn rst_before(history: &History, fact: &KernelFact) -> bool {
+    let just_before = |t: u64| t <= fact.time_ns && fact.time_ns - t <= JOIN_NS;
+    let at_end = match history.end {
+        End::Reset { sender, record, .. } => sender != fact.local && just_before(record.time_ns),
+        _ => false,
+    };
+    at_end
+        || history
+            .records
+            .iter()
+            .any(|r| r.speaker != fact.local && r.record.flags & flags::RST != 0 && just_before(r.record.time_ns))
 }
 
 fn life_of(c: &Connection) -> Life {
@@ -443,4 +508,96 @@ fn is_desynced(c: &Connection) -> bool {
 /// A fault that a connection survives, and that its state alone still tells at its close.
 fn lives_with_a_fault(c: &Connection) -> bool {
     silent::trickles(c, Direction::Forward) || silent::trickles(c, Direction::Reverse)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::dialogue::*;
+    use crate::history::Dropped;
+    use monitor_common::SeqNum;
+
+    fn at(fact: KernelFact, time_ns: u64) -> KernelFact {
+        KernelFact { time_ns, ..fact }
+    }
+
+    #[test]
+    fn a_tracepoints_word_counts_within_ten_milliseconds() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).send(Server, abort());
+            let (h, fact) = (d.history(), d.fact("tcp_send_reset", Server, "TCP_STATE", false, 7));
+            for (off_ns, expected) in [(0, true), (JOIN_NS, true), (JOIN_NS + 1, false)] {
+                assert_eq!(belongs(&at(fact.clone(), h.time_ns + off_ns), &h), expected);
+                assert_eq!(belongs(&at(fact.clone(), h.time_ns - off_ns), &h), expected);
+            }
+        });
+    }
+
+    /// DIAGNOSIS 3.2, trap b: the tracepoint also fires where the host answers data with a reset of its own.
+    #[test]
+    fn a_received_reset_needs_a_reset_that_came_in() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 500);
+            d.send(Server, fin()).send(Client, ack()).wait_ms(50).send(Client, data(40));
+            let seq = d.snd_nxt(Server);
+            d.send(Server, reply(seq));
+            let h = d.history();
+            assert!(!belongs(&d.fact("tcp_receive_reset", Server, "none", false, 5), &h), "it sent that RST itself");
+            assert!(belongs(&d.fact("tcp_receive_reset", Client, "none", false, 1), &h));
+            // Too late to be about that RST, although within the join of some later one.
+            let late = at(d.fact("tcp_receive_reset", Client, "none", false, 1), h.time_ns + JOIN_NS + 1);
+            assert!(!belongs(&late, &h));
+            let before = at(d.fact("tcp_receive_reset", Client, "none", false, 1), h.time_ns - 1);
+            assert!(!belongs(&before, &h));
+        });
+    }
+
+    /// Trap f: the answer to a late packet is the corpse, not the crime.
+    #[test]
+    fn a_sockets_error_counts_for_the_rest_of_its_life_and_not_for_the_next() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300);
+            let error = d.fact("inet_sk_error_report", Client, "ETIMEDOUT", false, 1);
+            d.wait_ms(60_000).send(Server, data(10));
+            let seq = d.snd_nxt(Client);
+            d.send(Client, reply(seq));
+            let h = d.history();
+            assert!(belongs(&error, &h));
+            assert!(!belongs(&at(error.clone(), h.connection.created_ns - 1), &h));
+            assert!(!belongs(&at(error, h.time_ns + JOIN_NS + 1), &h));
+        });
+    }
+
+    /// A kernel that dropped one segment of the connection in slot 7.
+    struct Dropper(KernelFact);
+
+    impl Kernel for Dropper {
+        fn drops(&self, slot: u32, _: &Connection) -> Vec<KernelFact> {
+            if slot == 7 { vec![self.0.clone()] } else { Vec::new() }
+        }
+    }
+
+    #[test]
+    fn drops_are_asked_for_with_the_verdict_by_slot() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).send(Server, abort());
+            let speaker = d.direction(Client);
+            let dropped = Dropped { speaker, count: 3, first_ns: 1, seq: SeqNum(9), flags: 0x10, leaving: false };
+            let fact = KernelFact { dropped: Some(dropped), ..d.fact("kfree_skb", Server, "TCP_CSUM", false, 0) };
+            let settings = Settings { hold_ns: 0, kernel_watched: true, report_desync_at_once: false };
+            let mut pipeline = Pipeline::new(settings, 1, None).with_kernel(Box::new(Dropper(fact)));
+            for (slot, expected) in [(Some(7), 1), (Some(8), 0), (None, 0)] {
+                let mut h = d.history();
+                h.slot = slot;
+                pipeline.hear_kernel(&mut h);
+                assert_eq!(h.dropped("TCP_CSUM").count(), expected);
+                assert!(h.kernel_available);
+                // Drops say nothing of whose socket is here.
+                assert_eq!(crate::diagnose::view::View::new(&h).local_end(), None);
+            }
+            let mut offline = d.history();
+            Pipeline::new(settings, 1, None).hear_kernel(&mut offline);
+            assert!(!offline.kernel_available);
+        });
+    }
 }

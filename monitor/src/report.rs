@@ -7,7 +7,9 @@ use crate::diagnose::desync::{DesyncView, flight_size};
 use crate::diagnose::shape::ResetView;
 use crate::diagnose::view::View;
 use crate::diagnose::{self, NOTHING, UNKNOWN, Verdict, kernel_word};
-use crate::finding::{AnomalyCount, Desync, Finding, FindingKind, Kernel, Reset, VERSION, Visibility, Volume};
+use crate::finding::{
+    AnomalyCount, Desync, Finding, FindingKind, Kernel, KernelDrop, Reset, VERSION, Visibility, Volume,
+};
 use crate::history::History;
 use monitor_common::flow::Direction;
 use monitor_common::segment::flags;
@@ -66,7 +68,7 @@ pub fn finding(history: &History, to_unix: &dyn Fn(u64) -> u64, id: u64, file: O
         visibility: visibility(history),
         also_considered,
         contradictions,
-        kernel: kernel(&view),
+        kernel: kernel(&view, to_unix),
         kernel_evidence: kernel_word::sentence(&view, cause),
         summary,
         advice,
@@ -130,10 +132,26 @@ fn visibility(history: &History) -> Visibility {
     }
 }
 
-/// What the sender's kernel said, else any local one.
-fn kernel(view: &View) -> Option<Kernel> {
-    let fact = view.send_reset().or_else(|| view.history.kernel.first())?;
+/// What the sender's kernel said, else any local one; that it dropped segments is the least.
+fn kernel(view: &View, to_unix: &dyn Fn(u64) -> u64) -> Option<Kernel> {
+    let all = &view.history.kernel;
+    let fact = view.send_reset().or_else(|| all.iter().find(|f| f.dropped.is_none())).or_else(|| all.first())?;
+    let dropped = all.iter().filter_map(|f| Some((f, f.dropped.as_ref()?)));
     Some(Kernel {
+        cgroup: fact.cgroup.clone(),
+        container: fact.container.clone(),
+        unit: fact.unit.clone(),
+        cookie: fact.cookie,
+        drops: dropped
+            .map(|(f, d)| KernelDrop {
+                reason: f.reason.clone(),
+                direction: view.history.direction_name(d.speaker).into(),
+                count: d.count,
+                first_ns: to_unix(d.first_ns),
+                last_ns: to_unix(f.time_ns),
+                seq: d.seq.0,
+            })
+            .collect(),
         reason: fact.reason.clone(),
         source: fact.source.into(),
         netns: fact.netns,

@@ -68,6 +68,12 @@ pub struct Counters {
     /// Evictions by reason: `done`, `half_open`, `idle`.
     pub evictions: Vec<(String, u64)>,
     pub evidence_full: u64,
+    /// Segments of tracked connections that the kernel dropped, for a reason that bears on a verdict.
+    pub kernel_drops: u64,
+    /// ... for whose reasons there was no room.
+    pub kernel_drops_lost: u64,
+    /// What tracepoints said of the same addresses and ports in another network namespace.
+    pub kernel_elsewhere: u64,
     /// (program, seconds run, runs); empty when the kernel's BPF statistics are off.
     pub programs: Vec<(String, f64, u64)>,
 }

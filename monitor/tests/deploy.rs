@@ -255,7 +255,7 @@ fn the_daemonset_starts_the_agent_with_the_capabilities_that_it_needs() {
     assert_eq!(pod["hostNetwork"], true);
     assert_eq!(pod["automountServiceAccountToken"], false);
     assert_eq!(pod["tolerations"], serde_json::json!([{ "operator": "Exists" }]));
-    // Volumes: the configuration and the folder of the socket, nothing of the host's.
+    // Volumes: the configuration, the folder of the socket, and of the host's the names of cgroups only, unwritable.
     let mounts: BTreeMap<_, _> = container["volumeMounts"]
         .as_array()
         .unwrap()
@@ -268,7 +268,11 @@ fn the_daemonset_starts_the_agent_with_the_capabilities_that_it_needs() {
     assert_eq!(map, object(DAEMONSET, "ConfigMap")["metadata"]["name"]);
     assert!(object(DAEMONSET, "ConfigMap")["data"].get(config.file_name().unwrap().to_str().unwrap()).is_some());
     assert!(volume(&folder(&node_config().socket))["emptyDir"].is_object());
-    assert_eq!(mounts.len(), 2);
+    let cgroups = "/sys/fs/cgroup";
+    assert_eq!(volume(cgroups)["hostPath"]["path"], cgroups);
+    let mount = container["volumeMounts"].as_array().unwrap().iter().find(|m| m["mountPath"] == cgroups).unwrap();
+    assert_eq!(mount["readOnly"], true);
+    assert_eq!(mounts.len(), 3);
     assert!(container["image"].as_str().unwrap().ends_with(&format!(":{}", env!("CARGO_PKG_VERSION"))));
     let labels = &daemonset["spec"]["template"]["metadata"]["labels"];
     assert_eq!(&daemonset["spec"]["selector"]["matchLabels"], labels);

@@ -24,6 +24,7 @@ pub struct StatusReport {
     pub connections: Connections,
     pub traffic: Traffic,
     pub findings: Findings,
+    pub kernel_words: KernelWords,
     pub lost: Lost,
 }
 
@@ -70,12 +71,22 @@ pub struct Findings {
     pub followers: u64,
 }
 
+/// What the tracepoints contributed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelWords {
+    /// Segments of tracked connections that this kernel dropped for reasons that bear on a verdict.
+    pub drops: u64,
+    /// Words about the same addresses and ports in another network namespace, which were not taken.
+    pub elsewhere: u64,
+}
+
 /// What was missed. All 0 on a good day.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lost {
     pub events_ring_buffer: u64,
     pub events_agent: u64,
     pub evidence: u64,
+    pub drop_reasons: u64,
     pub table_full: u64,
     pub table_busy: u64,
     pub evictions: BTreeMap<String, u64>,
@@ -124,10 +135,12 @@ impl StatusReport {
                 resets_ineffective: c.resets_ineffective,
                 followers: view.store().followers() as u64,
             },
+            kernel_words: KernelWords { drops: c.kernel_drops, elsewhere: c.kernel_elsewhere },
             lost: Lost {
                 events_ring_buffer: c.events_lost,
                 events_agent: view.store().lost_in_agent(),
                 evidence: c.evidence_full,
+                drop_reasons: c.kernel_drops_lost,
                 table_full: c.table_full,
                 table_busy: c.table_busy,
                 evictions: c.evictions.into_iter().collect(),

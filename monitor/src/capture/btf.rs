@@ -206,6 +206,11 @@ impl Btf {
         self.tracepoint_arguments("tcp_send_reset") >= Some(3) && self.named(kind::ENUM, "sk_rst_reason").is_some()
     }
 
+    /// Whether drops carry a reason (5.17 and later).
+    pub fn has_drop_reason(&self) -> bool {
+        self.tracepoint_arguments("kfree_skb") >= Some(3) && self.named(kind::ENUM, "skb_drop_reason").is_some()
+    }
+
     /// What the tracepoint programs read.
     pub fn offsets(&self) -> Offsets {
         let common = |path| self.field_offset("sock_common", path).unwrap_or(Offsets::MISSING);
@@ -227,6 +232,17 @@ impl Btf {
             skb_network_header: of("sk_buff", "network_header"),
             skb_transport_header: of("sk_buff", "transport_header"),
             has_reset_reason: u32::from(self.has_reset_reason()),
+            skb_dev: of("sk_buff", "dev"),
+            skb_iif: of("sk_buff", "skb_iif"),
+            skb_dst: of("sk_buff", "_skb_refdst"),
+            dst_dev: of("dst_entry", "dev"),
+            dev_net: of("net_device", "nd_net.net"),
+            sk_owned: of("sock", "sk_lock.owned"),
+            // Before 5.15 a union that may hold something else; then it has no such member.
+            sk_cgroup: of("sock", "sk_cgrp_data.cgroup"),
+            cgroup_node: of("cgroup", "kn"),
+            node_id: of("kernfs_node", "id"),
+            has_drop_socket: u32::from(self.tracepoint_arguments("kfree_skb") >= Some(4)),
         }
     }
 }
@@ -234,6 +250,11 @@ impl Btf {
 /// Name of a reset reason as users read it: without the enum's prefix.
 pub fn reset_reason_name(name: &str) -> &str {
     name.strip_prefix("SK_RST_REASON_").unwrap_or(name)
+}
+
+/// The same of a reason for a drop.
+pub fn drop_reason_name(name: &str) -> &str {
+    name.strip_prefix("SKB_DROP_REASON_").unwrap_or(name)
 }
 
 #[cfg(test)]
@@ -270,5 +291,16 @@ mod tests {
             let reasons = btf.enumerators("sk_rst_reason").expect("the enum exists");
             assert!(reasons.values().any(|n| n == "SK_RST_REASON_NO_SOCKET"));
         }
+        if btf.has_drop_reason() {
+            let reasons = btf.enumerators("skb_drop_reason").expect("the enum exists");
+            assert!(reasons.values().any(|n| n == "SKB_DROP_REASON_NETFILTER_DROP"));
+            // struct net_device *dev is the third word of struct sk_buff: include/linux/skbuff.h.
+            assert_eq!(o.skb_dev, 16);
+            assert_ne!(o.dev_net, Offsets::MISSING);
+            assert_ne!(o.dst_dev, Offsets::MISSING);
+            assert_ne!(o.skb_dst, Offsets::MISSING);
+        }
+        // spinlock_t comes first in socket_lock_t: include/net/sock.h.
+        assert_ne!(o.sk_owned, Offsets::MISSING);
     }
 }

@@ -3,7 +3,7 @@
 use crate::rows::{SYNC_NAMES, sync};
 use crate::snapshot::{Counters, Population};
 use monitor_common::Anomaly;
-use monitor_common::abi::{self, Scratch};
+use monitor_common::abi::{self, Scratch, Tally};
 use monitor_common::parse::Reason;
 use monitor_common::tracker::state::{Connection, Phase, kind};
 
@@ -41,7 +41,21 @@ pub fn sum(ingress: &[Scratch], egress: &[Scratch]) -> Counters {
             ("half_open".into(), both(&|c| c.evicted_half_open)),
         ],
         evidence_full: both(&|c| c.evidence_full),
+        kernel_drops: 0,
+        kernel_drops_lost: 0,
+        kernel_elsewhere: 0,
         programs: Vec::new(),
+    }
+}
+
+/// Adds what the tracepoints counted, one tally per CPU.
+pub fn add_tallies(c: &mut Counters, tallies: impl Iterator<Item = Tally>) {
+    for t in tallies {
+        c.events_sent += t.facts_sent;
+        c.events_lost += t.facts_lost;
+        c.kernel_drops += t.drops;
+        c.kernel_drops_lost += t.drops_lost;
+        c.kernel_elsewhere += t.elsewhere;
     }
 }
 

@@ -99,7 +99,7 @@ pub struct Guard {
 
 impl Guard {
     pub fn new(through: Through) -> Result<Guard, GuardError> {
-        let mut ebpf = loader::load(SIZES, Clock::Test, None, SEED)?;
+        let mut ebpf = loader::load(SIZES, Clock::Test, None, 0, SEED)?;
         let (_, ingress) = loader::load_ingress(&mut ebpf)?;
         loader::load_egress(&mut ebpf)?;
         let table = {

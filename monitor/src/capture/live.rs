@@ -1,6 +1,7 @@
 //! The kernel programs: attached, read, swept.
 
 use super::btf::Btf;
+use super::cgroup::Cgroups;
 use super::facts::Names;
 use super::interfaces::{self, Interface};
 use super::loader::{self, Clock, Egress, LoadError, Sizes};
@@ -8,7 +9,8 @@ use super::object;
 use super::sweep::Sweep;
 use super::table::Table;
 use crate::finding::Finding;
-use crate::pipeline::{Pipeline, Settings};
+use crate::history::{History, KernelFact};
+use crate::pipeline::{Kernel, Pipeline, Settings};
 use crate::relatives;
 use crate::snapshot::{Attached, ConnectionRow, Counters, Population, Source, Status};
 use aya::Ebpf;
@@ -16,9 +18,12 @@ use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::FdLink;
 use aya::programs::{BtfTracePoint, XdpMode};
 use aya_log::EbpfLogger;
-use monitor_common::abi::{Scratch, interface};
-use monitor_common::event::{Event, FullEvent, KernelEvent, tag};
+use monitor_common::abi::{Offsets, Scratch, Tally, interface};
+use monitor_common::drops::Drops;
+use monitor_common::event::{Event, FullEvent, KernelEvent, source, tag};
 use monitor_common::evidence::Evidence;
+use monitor_common::tracker::state::Connection;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -74,10 +79,14 @@ const BATCH: usize = 512;
 #[repr(transparent)]
 struct Plain<T>(T);
 
-// SAFETY: `Scratch` and `Evidence` are bytemuck Pod: any bytes are valid and there is no padding.
+// SAFETY: `Scratch`, `Evidence`, `Drops` and `Tally` are bytemuck Pod: any bytes are valid and there is no padding.
 unsafe impl aya::Pod for Plain<Scratch> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Evidence> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Drops> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Tally> {}
 
 /// One interface's attachments; dropped, they are gone.
 struct Hooked {
@@ -89,7 +98,10 @@ struct Hooked {
 pub struct Live {
     shared: Arc<Shared>,
     ring: RingBuf<MapData>,
-    names: Names,
+    names: Arc<Names>,
+    cgroups: Option<Cgroups>,
+    /// Inode number of the network namespace that is watched; 0 where this kernel has but one.
+    netns: u32,
     pipeline: Pipeline,
     sweep: Sweep,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -115,6 +127,8 @@ struct Shared {
     table: Table,
     scratch: Mutex<PerCpuArray<MapData, Plain<Scratch>>>,
     evidence: Mutex<BpfHashMap<MapData, u32, Plain<Evidence>>>,
+    drops: Mutex<BpfHashMap<MapData, u32, Plain<Drops>>>,
+    tally: Mutex<PerCpuArray<MapData, Plain<Tally>>>,
     ebpf: Mutex<Ebpf>,
     status: Status,
     evicted_idle: AtomicU64,
@@ -134,7 +148,8 @@ impl Live {
         let btf = btf.ok();
         let sizes = Sizes { connections: options.max_connections, ring_bytes: options.ring_bytes };
         check_memory(&sizes)?;
-        let mut ebpf = loader::load(sizes, Clock::Kernel, btf.as_ref(), seed()?).map_err(classify)?;
+        let netns = watched_namespace(btf.as_ref());
+        let mut ebpf = loader::load(sizes, Clock::Kernel, btf.as_ref(), netns, seed()?).map_err(classify)?;
         // What the programs say of themselves goes where the agent's own log goes.
         let logger =
             EbpfLogger::init(&mut ebpf).inspect_err(|e| tracing::warn!("the programs' own log is not read: {e}")).ok();
@@ -145,14 +160,28 @@ impl Live {
         }
         loader::load_egress(&mut ebpf).map_err(classify)?;
         let mut programs = vec![ingress_program, "tc_out"];
+        let names = Arc::new(Names::of(btf.as_ref()));
+        if names.has_drop_reasons() {
+            loader::want_drops(&mut ebpf, &names).map_err(AttachError::Failed)?;
+        }
         let tracepoints = match &btf {
             Some(btf) => attach_tracepoints(&mut ebpf, btf, &mut programs),
             None => Vec::new(),
         };
         let kernel_watched = programs.contains(&"send_reset");
-        let names = Names::of(btf.as_ref());
         if btf.is_some() && !names.has_reset_reasons() {
             notes.push("this kernel gives no reasons for its resets (Linux 6.10 and later do)".into());
+        }
+        if btf.is_some() && !names.has_drop_reasons() {
+            notes.push("this kernel gives no reasons for the packets that it drops (Linux 5.17 and later do)".into());
+        }
+        let mut cgroups = btf.as_ref().and_then(|_| Cgroups::mounted());
+        match &mut cgroups {
+            Some(cgroups) => drop(cgroups.refresh()),
+            None if btf.is_some() => notes.push(
+                "no names of containers and units: no cgroup v2 file system is mounted where this agent runs".into(),
+            ),
+            None => {}
         }
         mark_monitored(&mut ebpf, &wanted)?;
 
@@ -175,6 +204,7 @@ impl Live {
         let ring = take::<RingBuf<MapData>>(&mut ebpf, "EVENTS")?;
         let scratch = take(&mut ebpf, "SCRATCH")?;
         let evidence = take(&mut ebpf, "EVIDENCE")?;
+        let (drops, tally) = (take(&mut ebpf, "DROPS")?, take(&mut ebpf, "TALLY")?);
         let (sets, flows, recorders) =
             (take_data(&mut ebpf, "SETS")?, take_data(&mut ebpf, "FLOWS")?, take_data(&mut ebpf, "RECORDERS")?);
         let table = Table::new(&sets, &flows, &recorders, sizes.sets())
@@ -192,19 +222,30 @@ impl Live {
         };
         let sweep = Sweep::new(table.set_count());
         let settings = Settings { hold_ns: HOLD_NS, kernel_watched, report_desync_at_once: true };
+        let listens = status.tracepoints.iter().any(|(_, state)| state == ATTACHED);
+        let shared = Arc::new(Shared {
+            table,
+            scratch: Mutex::new(scratch),
+            evidence: Mutex::new(evidence),
+            drops: Mutex::new(drops),
+            tally: Mutex::new(tally),
+            ebpf: Mutex::new(ebpf),
+            status,
+            evicted_idle: AtomicU64::new(0),
+            programs,
+        });
+        let mut pipeline = Pipeline::new(settings, 1, None);
+        if listens {
+            let kernel = OwnKernel { shared: shared.clone(), names: names.clone(), netns };
+            pipeline = pipeline.with_kernel(Box::new(kernel));
+        }
         Ok(Live {
-            shared: Arc::new(Shared {
-                table,
-                scratch: Mutex::new(scratch),
-                evidence: Mutex::new(evidence),
-                ebpf: Mutex::new(ebpf),
-                status,
-                evicted_idle: AtomicU64::new(0),
-                programs,
-            }),
+            shared,
             ring,
             names,
-            pipeline: Pipeline::new(settings, 1, None),
+            cgroups,
+            netns,
+            pipeline,
             sweep,
             logger,
             _hooked: hooked,
@@ -286,8 +327,14 @@ impl Live {
                     }
                 }
                 Some(tag::KERNEL) => {
-                    if let Some(event) = read::<KernelEvent>(&item) {
-                        self.pipeline.on_fact(self.names.fact(&event));
+                    if let Some(event) = read::<KernelEvent>(&item)
+                        && let Some(about) = self.names.fact(&event, self.cgroups.as_mut())
+                    {
+                        let gone = gave_up(&event).then(|| shared.history(&event)).flatten();
+                        self.pipeline.on_fact(about);
+                        if let Some(history) = gone {
+                            self.pipeline.on_timeout(history, event.time_ns);
+                        }
                     }
                 }
                 _ => tracing::warn!("a report of {} bytes that this agent does not know", item.len()),
@@ -297,7 +344,7 @@ impl Live {
     }
 
     fn sweep_some(&mut self) {
-        let shared = &self.shared;
+        let (shared, names, netns) = (&self.shared, &self.names, self.netns);
         let pipeline = &mut self.pipeline;
         let freed = self.sweep.step(
             &shared.table,
@@ -309,6 +356,15 @@ impl Live {
                     tracing::debug!("evidence of slot {slot} was gone already");
                 }
                 evidence
+            },
+            &mut |slot, c| {
+                let mut map = shared.drops.lock().unwrap_or_else(|e| e.into_inner());
+                let drops = map.get(&slot, 0).ok().map(|p| p.0);
+                if drops.is_some() && map.remove(&slot).is_err() {
+                    tracing::debug!("drops of slot {slot} were gone already");
+                }
+                let drops = drops.filter(|d| d.created_ns == c.created_ns);
+                drops.map_or_else(Vec::new, |d| names.drops(&d, netns))
             },
             &mut |history| pipeline.on_end(history),
         );
@@ -328,6 +384,8 @@ impl Source for Shared {
             scratch.get(&index, 0).map(|v| v.iter().map(|p| p.0).collect()).unwrap_or_default()
         };
         let mut c = super::counters::sum(&read(0), &read(1));
+        let tally = self.tally.lock().unwrap_or_else(|e| e.into_inner());
+        super::counters::add_tallies(&mut c, tally.get(&0, 0).iter().flat_map(|all| all.iter().map(|p| p.0)));
         c.evictions.push(("idle".into(), self.evicted_idle.load(Ordering::Relaxed)));
         let ebpf = self.ebpf.lock().unwrap_or_else(|e| e.into_inner());
         if stats_enabled() {
@@ -348,6 +406,67 @@ impl Source for Shared {
         super::counters::population(self.table.connections().map(|(_, c)| c))
     }
 }
+
+impl Shared {
+    /// The connection that a kernel report is about, as the table has it now.
+    fn history(&self, event: &KernelEvent) -> Option<History> {
+        if event.slot as usize >= self.table.capacity() {
+            return None;
+        }
+        let connection = self.table.connection(event.slot);
+        if connection.key != event.key {
+            return None;
+        }
+        let evidence = self.evidence.lock().unwrap_or_else(|e| e.into_inner());
+        let evidence = evidence.get(&event.slot, 0).map(|p| p.0).unwrap_or_default();
+        let mut history = History::from_parts(&connection, &evidence, &self.table.recorder(event.slot));
+        history.slot = Some(event.slot);
+        Some(history)
+    }
+}
+
+/// The kernel under this agent, as far as it adds things up instead of reporting them.
+struct OwnKernel {
+    shared: Arc<Shared>,
+    names: Arc<Names>,
+    netns: u32,
+}
+
+impl Kernel for OwnKernel {
+    fn drops(&self, slot: u32, c: &Connection) -> Vec<KernelFact> {
+        let map = self.shared.drops.lock().unwrap_or_else(|e| e.into_inner());
+        match map.get(&slot, 0) {
+            Ok(Plain(d)) if d.created_ns == c.created_ns => self.names.drops(&d, self.netns),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A socket's retransmissions, probes or its user's patience are exhausted (DIAGNOSIS 3.2, trap e): nothing goes out, so
+/// nothing but this says that the connection is dead.
+fn gave_up(event: &KernelEvent) -> bool {
+    event.source == source::ERROR_REPORT && event.reason == libc::ETIMEDOUT as u32
+}
+
+/// Inode number of this thread's network namespace, in which the interfaces are; 0 where namespaces cannot be told apart,
+/// because this kernel has but one.
+fn watched_namespace(btf: Option<&Btf>) -> u32 {
+    let several = btf.is_some_and(|b| b.offsets().skc_net != Offsets::MISSING);
+    if !several {
+        return 0;
+    }
+    match std::fs::metadata("/proc/thread-self/ns/net") {
+        // Numbers of namespaces are 32 bits wide in the kernel (struct ns_common).
+        Ok(file) => file.ino() as u32,
+        Err(e) => {
+            tracing::warn!("cannot tell this network namespace ({e}); what sockets of others say is believed");
+            0
+        }
+    }
+}
+
+/// State of a tracepoint that works.
+const ATTACHED: &str = "attached";
 
 /// The interfaces to attach to.
 fn choose(options: &LiveOptions) -> Result<Vec<Interface>, AttachError> {
@@ -470,10 +589,11 @@ fn foreign(i: &Interface, error: &LoadError) -> Option<String> {
 
 /// Loads and attaches the optional tracepoints; says of each what became of it.
 fn attach_tracepoints(ebpf: &mut Ebpf, btf: &Btf, programs: &mut Vec<&'static str>) -> Vec<(String, String)> {
-    const ALL: [(&str, &str); 3] = [
+    const ALL: [(&str, &str); 4] = [
         ("send_reset", "tcp_send_reset"),
         ("receive_reset", "tcp_receive_reset"),
         ("error_report", "inet_sk_error_report"),
+        ("segment_drop", "kfree_skb"),
     ];
     let kernel = match aya::Btf::from_sys_fs() {
         Ok(kernel) => kernel,
@@ -483,6 +603,8 @@ fn attach_tracepoints(ebpf: &mut Ebpf, btf: &Btf, programs: &mut Vec<&'static st
     for (program, tracepoint) in ALL {
         let state = if btf.tracepoint_arguments(tracepoint).is_none() {
             "this kernel does not have it".to_string()
+        } else if tracepoint == "kfree_skb" && !btf.has_drop_reason() {
+            "this kernel's has no reason (5.17 and later do)".to_string()
         } else {
             let attached = loader::program::<BtfTracePoint>(ebpf, program).and_then(|p| {
                 p.load(tracepoint, &kernel)
@@ -492,7 +614,7 @@ fn attach_tracepoints(ebpf: &mut Ebpf, btf: &Btf, programs: &mut Vec<&'static st
             match attached {
                 Ok(()) => {
                     programs.push(program);
-                    "attached".to_string()
+                    ATTACHED.to_string()
                 }
                 Err(e) => {
                     tracing::warn!("without tracepoint {tracepoint}: {e}");

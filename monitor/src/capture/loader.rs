@@ -1,12 +1,15 @@
 //! The eBPF object into the kernel, and onto interfaces.
 
 use super::btf::Btf;
+use super::facts::Names;
 use super::object;
+use aya::maps::{Array, MapData};
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, tc};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use monitor_common::abi::{Offsets, WAYS};
+use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::FullEvent;
 
 /// Table sizes, set before load.
@@ -32,6 +35,11 @@ impl Sizes {
         (self.connections / 4).max(1024)
     }
 
+    /// Connections of which the kernel may have dropped segments at once.
+    pub fn drops(&self) -> u32 {
+        (self.connections / 8).max(1024)
+    }
+
     /// Memory of the maps, bytes.
     pub fn bytes(&self) -> u64 {
         use monitor_common::evidence::{Evidence, Recorder};
@@ -39,6 +47,7 @@ impl Sizes {
         let per_slot = size_of::<Connection>() + size_of::<Recorder>() + 64 / WAYS;
         self.slots() as u64 * per_slot as u64
             + self.evidence() as u64 * (size_of::<Evidence>() as u64 + 64)
+            + self.drops() as u64 * (size_of::<Drops>() as u64 + 64)
             + self.ring_bytes as u64
     }
 }
@@ -115,7 +124,9 @@ pub enum Clock {
 }
 
 /// Loads the object's maps; programs follow one by one, because each is optional on some kernel.
-pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, seed: u64) -> Result<Ebpf, LoadError> {
+///
+/// `netns` is the inode number of the network namespace that is watched; 0 takes every namespace's word.
+pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, seed: u64) -> Result<Ebpf, LoadError> {
     debug_assert!(size_of::<FullEvent>() < sizes.ring_bytes as usize);
     let sets = sizes.sets();
     let test_clock = u32::from(clock == Clock::Test);
@@ -131,12 +142,25 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, seed: u64) -> Result<
         .override_global("HASH_SEED", &seed, true)
         .override_global("TEST_CLOCK", &test_clock, true)
         .override_global("OFFSETS", bytemuck::bytes_of(&offsets), true)
+        .override_global("NETNS", &netns, true)
         .map_max_entries("SETS", sets)
         .map_max_entries("FLOWS", sizes.slots())
         .map_max_entries("RECORDERS", sizes.slots())
         .map_max_entries("EVIDENCE", sizes.evidence())
+        .map_max_entries("DROPS", sizes.drops())
         .map_max_entries("EVENTS", sizes.ring_bytes);
     Ok(loader.load(object::BYTES)?)
+}
+
+/// Tells the program for drops which of this kernel's reasons it should look at.
+pub fn want_drops(ebpf: &mut Ebpf, names: &Names) -> Result<(), String> {
+    let map = ebpf.map_mut("DROP_REASONS").ok_or("map DROP_REASONS is missing from the eBPF object")?;
+    let mut map: Array<&mut MapData, u32> = Array::try_from(map).map_err(|e| chain(&e))?;
+    for number in names.wanted_drops() {
+        debug_assert!((number as usize) < REASONS);
+        map.set(number, 1, 0).map_err(|e| chain(&e))?;
+    }
+    Ok(())
 }
 
 /// Whether frames of several buffers (jumbo frames) are seen by native XDP.

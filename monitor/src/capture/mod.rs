@@ -2,6 +2,7 @@
 
 mod addresses;
 pub mod btf;
+pub mod cgroup;
 pub mod counters;
 pub mod facts;
 pub mod guard;

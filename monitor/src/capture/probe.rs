@@ -35,6 +35,7 @@ pub struct Probe {
     pub ring_buffer: Support,
     /// Soft limit of locked memory; `None` is unlimited. It matters before 5.11 only.
     pub memlock_bytes: Option<u64>,
+    pub cgroups: Cgroups,
     pub interfaces: Vec<Interface>,
 }
 
@@ -51,8 +52,19 @@ pub struct Btf {
     pub reset_reasons: bool,
     /// Its members for resets by close, 6.12.
     pub active_reset_reasons: bool,
+    /// `enum skb_drop_reason`, 5.17.
+    pub drop_reasons: bool,
     /// Tracepoint and whether it exists.
     pub tracepoints: Vec<(&'static str, bool)>,
+}
+
+/// Where the names of containers and units come from.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Cgroups {
+    /// A cgroup v2 file system is mounted here.
+    pub mounted: bool,
+    /// Cgroups that can be seen there.
+    pub visible: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -82,7 +94,7 @@ pub struct Interface {
 }
 
 /// Tracepoints that carry the local kernel's own reasons.
-pub const TRACEPOINTS: [&str; 3] = ["tcp_send_reset", "tcp_receive_reset", "inet_sk_error_report"];
+pub const TRACEPOINTS: [&str; 4] = ["tcp_send_reset", "tcp_receive_reset", "inet_sk_error_report", "kfree_skb"];
 
 /// Finds everything out; takes some milliseconds.
 pub fn probe() -> Probe {
@@ -108,7 +120,15 @@ pub fn probe() -> Probe {
         tc: support(is_program_supported(ProgramType::SchedClassifier)),
         ring_buffer: support(is_map_supported(MapType::RingBuf)),
         memlock_bytes: memlock(),
+        cgroups: cgroups(),
         interfaces: interfaces(),
+    }
+}
+
+fn cgroups() -> Cgroups {
+    match super::cgroup::Cgroups::mounted() {
+        Some(mut all) => Cgroups { mounted: true, visible: all.refresh() },
+        None => Cgroups::default(),
     }
 }
 
@@ -171,6 +191,7 @@ fn btf(path: &Path) -> Btf {
         xdp_frags: has("bpf_xdp_load_bytes"),
         reset_reasons: has("sk_rst_reason"),
         active_reset_reasons: has("SK_RST_REASON_TCP_ABORT_ON_CLOSE"),
+        drop_reasons: has("skb_drop_reason"),
         tracepoints: TRACEPOINTS.iter().map(|t| (*t, has(&format!("btf_trace_{t}")))).collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::table::Table;
 use crate::diagnose::silent::{self, is_worth_an_end};
-use crate::history::{End, History};
+use crate::history::{End, History, KernelFact};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::Direction;
 use monitor_common::tracker::SECOND;
@@ -47,12 +47,14 @@ impl Sweep {
         Sweep { next: 0, used: 0, crowded: false, sets }
     }
 
-    /// Looks at the next few sets; returns how many entries it freed. `take_evidence` removes a slot's evidence.
+    /// Looks at the next few sets; returns how many entries it freed. `take_evidence` and `take_drops` remove what else
+    /// belongs to a slot.
     pub fn step(
         &mut self,
         table: &Table,
         now_ns: u64,
         take_evidence: &mut dyn FnMut(u32) -> Option<Evidence>,
+        take_drops: &mut dyn FnMut(u32, &Connection) -> Vec<KernelFact>,
         ended: &mut dyn FnMut(History),
     ) -> u64 {
         let mut freed = 0;
@@ -68,10 +70,12 @@ impl Sweep {
                 }
                 freed += 1;
                 let evidence = take_evidence(slot);
+                let drops = take_drops(slot, &c);
                 if is_worth_an_end(&c) {
                     let evidence = evidence.unwrap_or_default();
                     let mut history = History::from_parts(&c, &evidence, &table.recorder(slot));
                     history.end = End::Silent;
+                    history.kernel = drops;
                     ended(history);
                 }
             }

@@ -81,6 +81,8 @@ pub fn report(p: &Probe) -> Report {
         egress(p),
         tracepoints(p),
         reset_reasons(p),
+        drop_reasons(p),
+        cgroups(p),
         lockdown(p),
         memlock(p),
         statistics(p),
@@ -274,6 +276,35 @@ fn reset_reasons(p: &Probe) -> Check {
             "That a local socket sent a reset is known, its reason is inferred. Kernels from 6.10 say it.",
         ),
     }
+}
+
+fn drop_reasons(p: &Probe) -> Check {
+    if p.btf.drop_reasons {
+        return check("drop reasons", State::Ok, "skb_drop_reason", "");
+    }
+    check(
+        "drop reasons",
+        State::Limited,
+        "none",
+        "Why this host's kernel did not take a segment (a packet filter, a wrong number, an old timestamp) is inferred. Kernels from 5.17 say it.",
+    )
+}
+
+fn cgroups(p: &Probe) -> Check {
+    if !p.cgroups.mounted {
+        return check(
+            "cgroups",
+            State::Limited,
+            "no cgroup v2 file system",
+            "Processes are named, their containers and units are not.",
+        );
+    }
+    check(
+        "cgroups",
+        State::Ok,
+        format!("{} visible", human::counted(p.cgroups.visible as u64, "cgroup", "cgroups")),
+        "Containers and units of sockets in this network namespace are named, as far as their cgroups are visible here; in a container, mount the host's /sys/fs/cgroup.",
+    )
 }
 
 fn lockdown(p: &Probe) -> Check {

@@ -65,7 +65,7 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     pub ingress: Option<Ingress>,
 
-    /// Connections tracked at once; about 2.4 kB of kernel memory each [default: 65536]
+    /// Connections tracked at once; about 2.7 kB of kernel memory each [default: 65536]
     #[arg(long, value_name = "N")]
     pub max_connections: Option<u32>,
 

@@ -469,6 +469,11 @@ impl Dialogue {
             netns: 4_026_531_840,
             pid: Some(4242),
             command: Some("app".into()),
+            cgroup: None,
+            container: None,
+            unit: None,
+            cookie: None,
+            dropped: None,
             time_ns: self.now_ns,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::NOTHING;
 use super::view::View;
+use super::words::{count, duration};
 use crate::history::KernelFact;
 
 /// What the kernel of the host concerned would tell, on Linux 6.12 or later. None where the packets say it all.
@@ -53,9 +54,39 @@ pub fn would_tell(cause: &str) -> Option<&'static str> {
     })
 }
 
-/// `the server's kernel, tcp_send_reset: TCP_STATE`.
+/// `the server's kernel, tcp_send_reset: TCP_STATE (process nginx 812, unit nginx.service)`.
 pub fn said(view: &View, fact: &KernelFact) -> String {
-    format!("the {}'s kernel, {}: {}", view.role(fact.local), fact.source, fact.reason)
+    if let Some(d) = &fact.dropped {
+        let way = if d.leaving { "on its way out" } else { "on its way in" };
+        let before = match fact.time_ns.saturating_sub(d.first_ns) {
+            _ if d.count == 1 => String::new(),
+            span => format!(", over {}", duration(span)),
+        };
+        return format!(
+            "this host's kernel dropped {} of the {} {way}{before}: {}; the last had {}",
+            count(d.count.into(), "segment"),
+            view.role(d.speaker),
+            fact.reason,
+            view.number(d.speaker, d.seq),
+        );
+    }
+    let said = format!("the {}'s kernel, {}: {}", view.role(fact.local), fact.source, fact.reason);
+    match owner(fact) {
+        Some(owner) => format!("{said} ({owner})"),
+        None => said,
+    }
+}
+
+/// Whose socket it was, as far as that is known.
+fn owner(fact: &KernelFact) -> Option<String> {
+    let process = match (&fact.command, fact.pid) {
+        (Some(command), Some(pid)) => Some(format!("process {command} {pid}")),
+        _ => None,
+    };
+    let unit = fact.unit.as_ref().map(|unit| format!("unit {unit}"));
+    let container = fact.container.as_ref().map(|id| format!("container {}", id.chars().take(12).collect::<String>()));
+    let parts: Vec<_> = [process, unit, container].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// For the report: the kernel's words, or what they would have been.
@@ -64,8 +95,14 @@ pub fn sentence(view: &View, cause: &str) -> String {
     words.dedup();
     match (words.is_empty(), would_tell(cause)) {
         (false, _) => format!("With evidence of a kernel: {}.", words.join("; ")),
+        (true, Some(would)) if view.history.kernel_available => {
+            format!("This host's kernel was listened to and said nothing of it: {would}.")
+        }
         (true, Some(would)) => format!("No kernel's word was at hand: {would}."),
         (true, None) if cause == NOTHING => String::new(),
+        (true, None) if view.history.kernel_available => {
+            "This host's kernel was listened to and said nothing of it.".into()
+        }
         (true, None) => "No kernel's word was at hand.".into(),
     }
 }
@@ -93,6 +130,11 @@ mod tests {
             h.kernel.push(d.fact("tcp_send_reset", Server, "TCP_ABORT_ON_CLOSE", false, 7));
             let with = sentence(&View::new(&h), "close_with_unread_data");
             assert!(with.contains("the server's kernel, tcp_send_reset: TCP_ABORT_ON_CLOSE"), "{with}");
+            assert!(with.contains("(process app 4242)"), "{with}");
+            h.kernel.clear();
+            h.kernel_available = true;
+            let silent = sentence(&View::new(&h), "close_with_unread_data");
+            assert!(silent.contains("said nothing") && silent.contains("TCP_ABORT_ON_CLOSE"), "{silent}");
         });
     }
 }

@@ -292,7 +292,7 @@ impl<'a> View<'a> {
 
     /// The end that is a socket of the observer's own host, as its kernel's words show.
     pub fn local_end(&self) -> Option<Direction> {
-        self.history.kernel.first().map(|f| f.local)
+        self.history.kernel.iter().find(|f| f.dropped.is_none()).map(|f| f.local)
     }
 
     /// ` (process 4242, nginx)` or nothing.

@@ -96,6 +96,10 @@ families! {
         "Entries removed from the connection table, by what they were.";
     EVIDENCE_LOST: COUNTER "whyrst_evidence_lost_total" []
         "Anomalies for which the evidence table had no room.";
+    KERNEL_DROPS: COUNTER "whyrst_kernel_drops_total" []
+        "Segments of tracked connections that this host's kernel dropped, for reasons that bear on a verdict.";
+    KERNEL_DROPS_LOST: COUNTER "whyrst_kernel_drops_lost_total" []
+        "Such segments whose reason found no room.";
     PROGRAM_RUN_SECONDS: COUNTER "whyrst_program_run_seconds_total" ["program"]
         "Time that a kernel program ran; only while the kernel's BPF statistics are on.";
     PROGRAM_RUNS: COUNTER "whyrst_program_runs_total" ["program"]
@@ -227,6 +231,8 @@ impl Page {
         out.push(rejected);
         out.push(by_name(EVICTIONS, ["done", "half_open", "idle"].into_iter(), &c.evictions));
         out.push(single(EVIDENCE_LOST, c.evidence_full as f64));
+        out.push(single(KERNEL_DROPS, c.kernel_drops as f64));
+        out.push(single(KERNEL_DROPS_LOST, c.kernel_drops_lost as f64));
     }
 
     fn about(&self, out: &mut Vec<MetricFamily>) {

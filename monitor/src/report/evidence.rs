@@ -76,7 +76,7 @@ pub fn chain(view: &View, verdict: &Verdict, to_unix: &dyn Fn(u64) -> u64) -> Ve
         drafts.push(Draft {
             rank: rank::KERNEL,
             time_ns: fact.time_ns,
-            speaker: fact.local,
+            speaker: fact.dropped.map_or(fact.local, |d| d.speaker),
             what: "kernel",
             text: kernel_word::said(view, fact),
         });

@@ -1,8 +1,8 @@
 //! Hand-made findings, one of each type.
 
 use monitor::finding::{
-    AnomalyCount, Considered, Desync, Endpoint, EvidenceLine, Finding, FindingKind, Kernel, Related, Reset, VERSION,
-    Visibility, Volume,
+    AnomalyCount, Considered, Desync, Endpoint, EvidenceLine, Finding, FindingKind, Kernel, KernelDrop, Related, Reset,
+    VERSION, Visibility, Volume,
 };
 
 const S: u64 = 1_000_000_000;
@@ -136,6 +136,18 @@ pub fn unread(id: u64) -> Finding {
             netns: 4_026_531_840,
             pid: Some(812),
             command: Some("app\x1b[2J".into()),
+            cgroup: Some("/system.slice/app.service".into()),
+            container: None,
+            unit: Some("app.service".into()),
+            cookie: Some(77),
+            drops: vec![KernelDrop {
+                reason: "TCP_RFC7323_PAWS".into(),
+                direction: "client_to_server".into(),
+                count: 1,
+                first_ns: 1,
+                last_ns: 1,
+                seq: 5,
+            }],
         }),
         summary: "The server's application closed with 1,000 unread bytes.".into(),
         advice: "Read until the end of the stream before closing.".into(),

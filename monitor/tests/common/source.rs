@@ -96,6 +96,9 @@ fn counters() -> Counters {
         table_busy: 1,
         evictions: vec![count("done", 6), count("half_open", 0), count("idle", 2)],
         evidence_full: 0,
+        kernel_drops: 12,
+        kernel_drops_lost: 0,
+        kernel_elsewhere: 3,
         programs: vec![("ingress".into(), 1.25, 1_234_567), ("egress".into(), 0.5, 20)],
     }
 }

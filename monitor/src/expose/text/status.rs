@@ -41,6 +41,24 @@ pub fn status(s: &StatusReport, look: &Look) -> String {
     for (name, state) in absent {
         line("", &format!("without {name}: {state}"), Some(Tone::Warn));
     }
+    if !attached.is_empty() {
+        let k = &s.kernel_words;
+        let elsewhere = match k.elsewhere {
+            0 => String::new(),
+            n => format!(
+                "; {} of the same addresses in other network namespaces not taken",
+                counted(n, "report", "reports")
+            ),
+        };
+        line(
+            "",
+            &format!(
+                "{} of tracked connections dropped by this kernel{elsewhere}",
+                counted(k.drops, "segment", "segments")
+            ),
+            None,
+        );
+    }
     line("eBPF object", &harmless(&s.object), None);
     for note in &s.notes {
         line("note", note, Some(Tone::Warn));
@@ -116,6 +134,7 @@ fn lost(s: &StatusReport) -> Option<String> {
         (l.events_ring_buffer, "events for want of room in the ring buffer (--ring-bytes)"),
         (l.events_agent, "events that the agent could not use"),
         (l.evidence, "anomalies for want of room in the evidence table"),
+        (l.drop_reasons, "dropped segments whose reason found no room"),
         (l.table_full, "segments for want of room in the table (--max-connections)"),
         (l.table_busy, "segments because their part of the table was busy"),
         (half_open, "half-open connections for want of room in the table (--max-connections)"),

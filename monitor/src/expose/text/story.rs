@@ -6,7 +6,7 @@ use super::human;
 use super::look::{Look, Tone, harmless};
 use super::words;
 use super::wrap::{paragraph, wrap};
-use crate::finding::{Desync, Finding, FindingKind, Reset};
+use crate::finding::{Desync, Finding, FindingKind, Kernel, KernelDrop, Reset};
 
 const INDENT: &str = "  ";
 const BULLET: &str = "  - ";
@@ -19,6 +19,9 @@ pub fn story(f: &Finding, look: &Look) -> String {
     section(&mut out, look, &format!("Evidence ({end})"), &evidence(f, look));
     if let Some(reset) = &f.reset {
         section(&mut out, look, "The reset", &the_reset(f, reset, look));
+    } else if let Some(k) = &f.kernel {
+        let body: String = the_kernel(k).iter().map(|l| paragraph(l, look.width, INDENT)).collect();
+        section(&mut out, look, "The local kernel", &body);
     }
     section(&mut out, look, "What speaks against it", &bullets(&f.contradictions, look));
     section(&mut out, look, "Also considered", &considered(f, look));
@@ -136,21 +139,45 @@ fn the_reset(f: &Finding, r: &Reset, look: &Look) -> String {
     if let Some(words) = words::effect(&r.effect) {
         lines.push(format!("Effect: {words}."));
     }
-    if let Some(k) = &f.kernel {
-        let process = match (&k.command, k.pid) {
-            (Some(command), Some(pid)) => format!(", in process {command} ({pid})"),
-            (Some(command), None) => format!(", in process {command}"),
-            (None, Some(pid)) => format!(", in process {pid}"),
-            (None, None) => String::new(),
-        };
-        let said = match k.reason.as_str() {
-            // Older kernels, and tracepoints that carry no reason.
-            "none" => "The local kernel reported it, without a reason".to_owned(),
-            reason => format!("The local kernel's reason: {reason}"),
-        };
-        lines.push(format!("{said} (tracepoint {}{process}, network namespace {}).", k.source, k.netns));
-    }
+    lines.extend(f.kernel.iter().flat_map(the_kernel));
     lines.iter().map(|l| paragraph(l, look.width, INDENT)).collect()
+}
+
+/// What the local kernel said, a sentence each.
+fn the_kernel(k: &Kernel) -> Vec<String> {
+    let process = match (&k.command, k.pid) {
+        (Some(command), Some(pid)) => format!(", in process {command} ({pid})"),
+        (Some(command), None) => format!(", in process {command}"),
+        (None, Some(pid)) => format!(", in process {pid}"),
+        (None, None) => String::new(),
+    };
+    let said = match k.reason.as_str() {
+        reason if k.source == "kfree_skb" => format!("The local kernel dropped segments: {reason}"),
+        // Older kernels, and tracepoints that carry no reason.
+        "none" => "The local kernel reported it, without a reason".to_owned(),
+        reason => format!("The local kernel's reason: {reason}"),
+    };
+    let cookie = k.cookie.map(|c| format!(", socket cookie {c}")).unwrap_or_default();
+    let place = format!("tracepoint {}{process}, network namespace {}{cookie}", k.source, k.netns);
+    [Some(format!("{said} ({place}).")), owner(k), drops(k)].into_iter().flatten().collect()
+}
+
+/// Unit, container and cgroup.
+fn owner(k: &Kernel) -> Option<String> {
+    let parts = [("systemd unit", &k.unit), ("container", &k.container), ("cgroup", &k.cgroup)];
+    let parts: Vec<_> =
+        parts.iter().filter_map(|(what, name)| Some(format!("{what} {}", harmless(name.as_ref()?)))).collect();
+    let whose = if k.pid.is_some() { "That process' " } else { "That socket's " };
+    (!parts.is_empty()).then(|| format!("{whose}{}.", parts.join(", ")))
+}
+
+fn drops(k: &Kernel) -> Option<String> {
+    let of = |d: &KernelDrop| {
+        let segments = human::counted(d.count.into(), "segment", "segments");
+        format!("{} ({segments} {})", harmless(&d.reason), words::direction(&d.direction))
+    };
+    let all: Vec<_> = k.drops.iter().map(of).collect();
+    (!all.is_empty()).then(|| format!("What the local kernel dropped of this connection: {}.", all.join(", ")))
 }
 
 fn considered(f: &Finding, look: &Look) -> String {
