@@ -379,6 +379,40 @@ fn the_packet_filters_reject_is_no_stacks_reset() {
     drop((client, server));
 }
 
+#[test]
+fn a_silent_death_is_reported_when_the_socket_gives_up() {
+    if !permitted() {
+        return;
+    }
+    let hosts = hosts(ClientStack::Kernel);
+    let agent = watching(&hosts.server, "s0");
+    if !hears(&agent, "inet_sk_error_report") {
+        return;
+    }
+    let (mut client, mut server) = pair(&hosts.client, &hosts.server, hosts.server_socket(7206));
+    client.write_all(b"hello").unwrap();
+    server.read_exact(&mut [0; 5]).unwrap();
+    server.write_all(b"hello").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+    set(&server, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 1500);
+    hosts.router.nft(BLACKHOLE).unwrap();
+    server.write_all(b"anybody there?").unwrap();
+    let found = finding(&agent, "degraded", 7206);
+    assert_eq!(found["mechanism"], "timeout_no_rst", "{found:#}");
+    assert_eq!(found["kernel"]["source"], "inet_sk_error_report");
+    assert_eq!(found["kernel"]["reason"], "ETIMEDOUT");
+    assert_eq!(found["kernel"]["netns"], netns_of(&hosts.server));
+    assert!(explained(&agent, &found).contains("ETIMEDOUT"));
+
+    // The answer to a late packet is the corpse; what killed the connection stays known.
+    hosts.router.nft("flush ruleset").unwrap();
+    client.write_all(b"still here").unwrap();
+    let corpse = finding(&agent, "reset", 7206);
+    let words = corpse["evidence"].to_string();
+    assert!(words.contains("ETIMEDOUT"), "{corpse:#}");
+    assert_eq!(corpse["id"], found["id"], "one story, not two");
+}
+
 /// Two hosts with one cable; every pair of the test has the same addresses.
 fn cabled() -> (Namespace, Namespace) {
     let (client, server) = (Namespace::create("client").unwrap(), Namespace::create("server").unwrap());
