@@ -26,6 +26,9 @@ impl Flags {
     pub const SYN: Self = Self { syn: true, ..Self::NONE };
     pub const ACK: Self = Self { ack: true, ..Self::NONE };
     pub const PSH_ACK: Self = Self { psh: true, ack: true, ..Self::NONE };
+    pub const SYN_ACK: Self = Self { syn: true, ack: true, ..Self::NONE };
+    pub const FIN_ACK: Self = Self { fin: true, ack: true, ..Self::NONE };
+    pub const RST: Self = Self { rst: true, ..Self::NONE };
     pub const RST_ACK: Self = Self { rst: true, ack: true, ..Self::NONE };
 }
 

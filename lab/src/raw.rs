@@ -27,7 +27,34 @@ const SYN_WINDOW: u16 = 64240;
 const TTL: u8 = 64;
 const RETRY: Duration = Duration::from_millis(300);
 
+/// How a peer presents itself, and what it offers from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    pub wscale: Option<u8>,
+    pub sack: bool,
+    pub timestamps: bool,
+    /// Of the SYN, and of everything after it, as on the wire.
+    pub syn_window: u16,
+    pub window: u16,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { wscale: Some(WSCALE), sack: true, timestamps: true, syn_window: SYN_WINDOW, window: WINDOW }
+    }
+}
+
+impl Manner {
+    /// No options but the segment size: what was common before RFC 1323.
+    pub const OLD: Self =
+        Self { wscale: None, sack: false, timestamps: false, syn_window: SYN_WINDOW, window: SYN_WINDOW };
+}
+
 pub struct RawPeer {
+    /// May be changed at any time; offers of the SYN are made once.
+    pub manner: Manner,
+    /// Added to the clock of the timestamps.
+    pub clock_offset: u32,
     socket: PacketSocket,
     buffer: Vec<u8>,
     local: SocketAddr,
@@ -49,6 +76,8 @@ impl RawPeer {
     /// `gateway` is the next hop towards every `remote`.
     pub fn open(namespace: &Namespace, interface: &str, local: SocketAddr, gateway: IpAddr) -> Result<Self, LabError> {
         let mut peer = Self {
+            manner: Manner::default(),
+            clock_offset: 0,
             socket: PacketSocket::open(namespace, interface)?,
             buffer: vec![0; MAX_FRAME],
             local,
@@ -90,8 +119,8 @@ impl RawPeer {
         })
     }
 
-    /// Opens a connection with SACK, timestamps and window scaling; fails if the server does not
-    /// agree to all three.
+    /// Opens a connection; fails if the server does not agree to whatever we offered of SACK,
+    /// timestamps and window scaling.
     pub fn connect(&mut self, remote: SocketAddr, iss: SeqNum, limit: Duration) -> Result<(), LabError> {
         self.remote = remote;
         self.snd_una = iss;
@@ -109,9 +138,10 @@ impl RawPeer {
                 continue;
             }
             let offered = &reply.options;
-            if !offered.sack_permitted || offered.timestamps.is_none() || offered.wscale.is_none() {
+            let agreed = (offered.sack_permitted, offered.timestamps.is_some(), offered.wscale.is_some());
+            if agreed != (self.manner.sack, self.manner.timestamps, self.manner.wscale.is_some()) {
                 return Err(LabError::Plot(format!(
-                    "{remote} did not agree to SACK, timestamps and window scaling: {offered:?}"
+                    "{remote} did not agree to SACK, timestamps and window scaling as offered: {offered:?}"
                 )));
             }
             self.snd_wscale = offered.wscale.unwrap_or(0);
@@ -121,15 +151,57 @@ impl RawPeer {
         Err(LabError::Timeout { what: format!("a SYN-ACK from {remote}"), waited: started.elapsed() })
     }
 
-    /// Whom to send to, for segments out of the blue.
+    /// Waits for a SYN to our address and takes its sender as the remote end. Answering is the
+    /// caller's business.
+    pub fn wait_for_syn(&mut self, limit: Duration) -> Result<Segment, LabError> {
+        let deadline = Instant::now() + limit;
+        while let Some(segment) = self.next(deadline, false)? {
+            if segment.flags.syn && !segment.flags.ack {
+                self.remote = segment.source;
+                self.rcv_nxt = segment.end();
+                self.ts_recent = segment.options.timestamps.map_or(0, |(value, _)| value);
+                return Ok(segment);
+            }
+        }
+        Err(LabError::Timeout { what: format!("a SYN to {}", self.local), waited: limit })
+    }
+
+    /// The passive side of a handshake.
+    pub fn accept(&mut self, iss: SeqNum, limit: Duration) -> Result<(), LabError> {
+        let syn = self.wait_for_syn(limit)?;
+        self.begin(iss);
+        self.transmit(iss, Flags::SYN_ACK, Vec::new())?;
+        let started = Instant::now();
+        while started.elapsed() < limit {
+            match self.receive(RETRY)? {
+                Some(reply) if reply.flags.ack && !reply.flags.syn && reply.ack == self.snd_nxt => {
+                    // What scaling allows, both must have offered.
+                    self.snd_wscale = syn.options.wscale.filter(|_| self.manner.wscale.is_some()).unwrap_or(0);
+                    self.learn(&reply);
+                    return Ok(());
+                }
+                Some(_) => {}
+                None => self.transmit(iss, Flags::SYN_ACK, Vec::new())?,
+            }
+        }
+        Err(LabError::Timeout { what: format!("the handshake with {} to end", self.remote), waited: limit })
+    }
+
+    /// Chooses the remote end; [`Self::connect`] does so itself.
     pub fn aim(&mut self, remote: SocketAddr) {
         self.remote = remote;
+    }
+
+    /// Chooses our initial sequence number.
+    pub fn begin(&mut self, iss: SeqNum) {
+        self.snd_una = iss;
+        self.snd_nxt = iss.plus(1);
     }
 
     /// Sends one segment, anywhere in the sequence space. SND.NXT moves only through [`Self::skip`]
     /// and [`Self::send_new`].
     pub fn transmit(&mut self, seq: SeqNum, flags: Flags, payload: Vec<u8>) -> Result<(), LabError> {
-        self.transmit_acking(seq, self.rcv_nxt, flags, payload)
+        self.emit(seq, flags, payload, |_| {})
     }
 
     /// As [`Self::transmit`], with an acknowledgement of choice.
@@ -140,24 +212,37 @@ impl RawPeer {
         flags: Flags,
         payload: Vec<u8>,
     ) -> Result<(), LabError> {
-        let segment = Segment {
+        self.emit(seq, flags, payload, |segment| segment.ack = ack)
+    }
+
+    /// The same with anything else about the segment changed.
+    pub fn emit(
+        &mut self,
+        seq: SeqNum,
+        flags: Flags,
+        payload: Vec<u8>,
+        change: impl FnOnce(&mut Segment),
+    ) -> Result<(), LabError> {
+        let manner = self.manner;
+        let mut segment = Segment {
             source: self.local,
             destination: self.remote,
             seq,
-            ack: if flags.ack { ack } else { SeqNum(0) },
+            ack: if flags.ack { self.rcv_nxt } else { SeqNum(0) },
             flags,
-            wnd: if flags.syn { SYN_WINDOW } else { WINDOW },
+            wnd: if flags.syn { manner.syn_window } else { manner.window },
             options: Options {
                 mss: flags.syn.then_some(self.header_free_mss()),
-                wscale: flags.syn.then_some(WSCALE),
-                sack_permitted: flags.syn,
-                timestamps: Some((self.ts_value(), self.ts_recent)),
+                wscale: manner.wscale.filter(|_| flags.syn),
+                sack_permitted: flags.syn && manner.sack,
+                timestamps: manner.timestamps.then_some((self.ts_value(), self.ts_recent)),
                 sack: Vec::new(),
             },
             payload,
             ttl: TTL,
             ip_id: self.ip_id,
         };
+        change(&mut segment);
         self.ip_id = self.ip_id.wrapping_add(1);
         self.socket.send(&segment.to_frame(self.socket.mac(), self.gateway_mac))
     }
@@ -182,7 +267,15 @@ impl RawPeer {
     /// The next segment of our connection, after the variables were updated from it. Questions for
     /// our hardware address are answered on the way.
     pub fn receive(&mut self, wait: Duration) -> Result<Option<Segment>, LabError> {
-        let deadline = Instant::now() + wait;
+        let segment = self.next(Instant::now() + wait, true)?;
+        if let Some(segment) = &segment {
+            self.learn(segment);
+        }
+        Ok(segment)
+    }
+
+    /// The next segment to our address, from the remote end or from anybody.
+    fn next(&mut self, deadline: Instant, from_remote: bool) -> Result<Option<Segment>, LabError> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(received) = self.socket.receive(&mut self.buffer, left)? else {
@@ -196,8 +289,9 @@ impl RawPeer {
                 self.socket.send(&reply)?;
             }
             match Segment::from_frame(frame) {
-                Some(segment) if segment.source == self.remote && segment.destination == self.local => {
-                    self.learn(&segment);
+                Some(segment)
+                    if segment.destination == self.local && (!from_remote || segment.source == self.remote) =>
+                {
                     return Ok(Some(segment));
                 }
                 _ => {}
@@ -223,12 +317,12 @@ impl RawPeer {
 
     /// A clock of one tick per millisecond that starts anywhere, like that of Linux.
     fn ts_value(&self) -> u32 {
-        0x1000_0000u32.wrapping_add(self.started.elapsed().as_millis() as u32)
+        0x1000_0000u32.wrapping_add(self.started.elapsed().as_millis() as u32).wrapping_add(self.clock_offset)
     }
 
     /// Data bytes that fit one segment.
     pub fn payload_len(&self) -> u32 {
-        u32::from(self.header_free_mss() - TIMESTAMPS_LEN)
+        u32::from(self.header_free_mss() - if self.manner.timestamps { TIMESTAMPS_LEN } else { 0 })
     }
 
     pub fn snd_una(&self) -> SeqNum {
@@ -241,6 +335,19 @@ impl RawPeer {
 
     pub fn rcv_nxt(&self) -> SeqNum {
         self.rcv_nxt
+    }
+
+    /// What we acknowledge from now on, whether it came or not.
+    pub fn set_rcv_nxt(&mut self, next: SeqNum) {
+        self.rcv_nxt = next;
+    }
+
+    pub fn remote(&self) -> SocketAddr {
+        self.remote
+    }
+
+    pub fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// Bytes that may still be sent: from SND.NXT to the right edge of the offered window.

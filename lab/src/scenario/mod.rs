@@ -23,7 +23,9 @@ pub mod stage;
 pub mod views;
 
 mod gaps;
+mod peer;
 mod translation;
+mod windows;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -81,7 +83,8 @@ pub struct Happened {
 
 /// All scenarios, by id.
 pub fn all() -> Vec<&'static Scenario> {
-    let families: &[&'static [Scenario]] = &[gaps::SCENARIOS, real::SCENARIOS, translation::SCENARIOS];
+    let families: &[&'static [Scenario]] =
+        &[gaps::SCENARIOS, peer::SCENARIOS, windows::SCENARIOS, real::SCENARIOS, translation::SCENARIOS];
     let mut all: Vec<_> = families.iter().flat_map(|family| family.iter()).collect();
     if real::owns_kernel() {
         all.extend(real::OF_A_WHOLE_KERNEL);

@@ -24,7 +24,7 @@ const CLIENT_PORT: u16 = 40001;
 /// Segments before the hole: about 420 kB.
 const SEGMENTS_BEFORE_HOLE: u32 = 290;
 /// Bytes that are never sent. Not a multiple of any segment size: no lost segments look like this.
-const HOLE_BYTES: u32 = 3000;
+pub(crate) const HOLE_BYTES: u32 = 3000;
 /// A fixed congestion window; veth loses nothing, so nothing more clever is needed.
 const MAX_IN_FLIGHT_SEGMENTS: u32 = 16;
 /// Segments sent right behind the hole, before the sender notices that nothing is acknowledged.
@@ -192,7 +192,7 @@ impl Story for Sequence {
 }
 
 /// Accepts one connection and reads it to its end: how much came, and what ended it.
-fn read_all(listener: &TcpListener) -> (u64, io::Error) {
+pub(crate) fn read_all(listener: &TcpListener) -> (u64, io::Error) {
     let mut total = 0;
     let error = (|| {
         let (mut stream, _) = listener.accept()?;
@@ -208,20 +208,21 @@ fn read_all(listener: &TcpListener) -> (u64, io::Error) {
     (total, error.expect_err("the loop above ends only with an error"))
 }
 
-struct Sender {
-    peer: RawPeer,
+/// A sender with a fixed congestion window that skips [`HOLE_BYTES`] once.
+pub(crate) struct Sender {
+    pub(crate) peer: RawPeer,
     segment_len: u32,
     iss: SeqNum,
-    hole_start: SeqNum,
-    hole_end: SeqNum,
-    duplicate_acks: u32,
+    pub(crate) hole_start: SeqNum,
+    pub(crate) hole_end: SeqNum,
+    pub(crate) duplicate_acks: u32,
     retransmissions_before_hole: u32,
-    retransmissions_above_hole: u32,
+    pub(crate) retransmissions_above_hole: u32,
     last_ack: Option<Segment>,
 }
 
 impl Sender {
-    fn new(peer: RawPeer, iss: SeqNum) -> Self {
+    pub(crate) fn new(peer: RawPeer, iss: SeqNum) -> Self {
         let segment_len = peer.payload_len();
         let hole_start = iss.plus(1 + SEGMENTS_BEFORE_HOLE * segment_len);
         Self {
@@ -256,7 +257,7 @@ impl Sender {
         self.peer.send_new(payload)
     }
 
-    fn send_until_hole(&mut self) -> Result<(), LabError> {
+    pub(crate) fn send_until_hole(&mut self) -> Result<(), LabError> {
         let started = Instant::now();
         while self.peer.snd_nxt() != self.hole_start {
             if started.elapsed() > PATIENCE {
@@ -274,7 +275,7 @@ impl Sender {
     }
 
     /// New segments behind the hole, until there are enough and all before it is acknowledged.
-    fn send_behind_hole(&mut self) -> Result<(), LabError> {
+    pub(crate) fn send_behind_hole(&mut self) -> Result<(), LabError> {
         let started = Instant::now();
         let enough = self.hole_end.plus(SEGMENTS_BEHIND_HOLE * self.segment_len);
         while self.peer.snd_nxt() != enough || self.peer.snd_una() != self.hole_start {
@@ -294,7 +295,7 @@ impl Sender {
     /// What a stack does that believes it has sent everything: now and then it repeats one of the
     /// segments that it remembers, and adds a new one. It does not insist on the first segment
     /// behind the hole: a sender that does looks as if a device had shifted all its numbers.
-    fn stay_stuck(&mut self) -> Result<Duration, LabError> {
+    pub(crate) fn stay_stuck(&mut self) -> Result<Duration, LabError> {
         let started = Instant::now();
         let mut again = self.hole_end.plus(self.segment_len);
         while started.elapsed() < STALL {
