@@ -85,9 +85,13 @@ impl Outbox {
     /// A segment of the device's own making. It carries the hardware address of the end that it
     /// pretends to come from, as anything does that crosses a bridge.
     pub fn inject(&mut self, to: Side, segment: &Segment) {
+        self.inject_later(to, segment, Duration::ZERO);
+    }
+
+    pub fn inject_later(&mut self, to: Side, segment: &Segment, wait: Duration) {
         let mac = |side: Side| self.macs[side as usize].unwrap_or([0xff; 6]);
         let frame = segment.to_frame(mac(to.other()), mac(to));
-        self.frames.push((to, Duration::ZERO, frame));
+        self.frames.push((to, wait, frame));
     }
 }
 

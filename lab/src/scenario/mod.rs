@@ -22,7 +22,10 @@ pub mod runner;
 pub mod stage;
 pub mod views;
 
+mod controls;
+mod forged;
 mod gaps;
+mod path;
 mod peer;
 mod translation;
 mod windows;
@@ -83,8 +86,16 @@ pub struct Happened {
 
 /// All scenarios, by id.
 pub fn all() -> Vec<&'static Scenario> {
-    let families: &[&'static [Scenario]] =
-        &[gaps::SCENARIOS, peer::SCENARIOS, windows::SCENARIOS, real::SCENARIOS, translation::SCENARIOS];
+    let families: &[&'static [Scenario]] = &[
+        controls::SCENARIOS,
+        forged::SCENARIOS,
+        path::SCENARIOS,
+        gaps::SCENARIOS,
+        peer::SCENARIOS,
+        windows::SCENARIOS,
+        real::SCENARIOS,
+        translation::SCENARIOS,
+    ];
     let mut all: Vec<_> = families.iter().flat_map(|family| family.iter()).collect();
     if real::owns_kernel() {
         all.extend(real::OF_A_WHOLE_KERNEL);

@@ -122,6 +122,13 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |stage| translated(stage, Translate { shift: Shift::WrapAfter(300_000), sack: true }, 600_000),
         checks: || vec![at(View::Client).nothing(), at(View::Server).nothing()],
     },
+    Scenario {
+        id: "S56C",
+        title: "the captures of S61 with 1 % and 10 % of the packets missing",
+        topology: Kind::Wire,
+        run: |stage| translated(stage, Translate { shift: Shift::WrapAfter(300_000), sack: true }, 600_000),
+        checks: super::controls::thinned,
+    },
 ];
 
 const PORT: u16 = 5001;
