@@ -37,7 +37,12 @@ pub fn set(namespace: &Namespace, interface: &str, on: bool) -> Result<(), LabEr
     namespace.run(|| {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
             .during("open a socket for ethtool")?;
-        for (command, label) in SWITCHES {
+        let mut switches = SWITCHES;
+        // And comes last: the kernel refuses it without checksums.
+        if on {
+            switches.reverse();
+        }
+        for (command, label) in switches {
             match switch(socket.as_raw_fd(), interface, command, on) {
                 // A driver without the feature has nothing to switch off.
                 Err(refused) if refused.raw_os_error() == Some(libc::EOPNOTSUPP) && !on => {}
