@@ -143,9 +143,8 @@ impl Reader {
 
     /// Waits until it has read this much.
     pub fn reached(&self, bytes: u64, limit: Duration) -> Result<(), LabError> {
-        wait::until(&format!("{bytes} bytes to be read (now {})", self.bytes()), limit, || {
-            Ok((self.bytes() >= bytes).then_some(()))
-        })
+        let waited = wait::until("data", limit, || Ok((self.bytes() >= bytes).then_some(())));
+        waited.map_err(|_| LabError::Plot(format!("{} bytes of {bytes} were read in {limit:?}", self.bytes())))
     }
 
     /// Waits until nothing has come for this long; returns the bytes read until then.

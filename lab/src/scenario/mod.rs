@@ -109,6 +109,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_handbook_has_every_scenario_by_its_title() {
+        let handbook = include_str!("../../../docs/lab.md");
+        for Scenario { id, title, topology, .. } in all() {
+            let row = format!("| {id} | {} | {title} |", topology.name());
+            assert!(handbook.contains(&row), "docs/lab.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn every_id_is_there_once_and_has_checks() {
         let all = all();
         for pair in all.windows(2) {

@@ -272,6 +272,8 @@ fn in_time_wait(stage: &mut Stage) -> Result<Happened, LabError> {
     let accepted = reply(&mut peer, "a SYN-ACK", |s| s.flags.syn && s.flags.ack)?;
     peer.set_rcv_nxt(accepted.end());
     peer.transmit(peer.snd_nxt(), Flags::ACK, Vec::new())?;
+    // Closing the listener would reset what nobody accepted.
+    stage.keep(Box::new(listener));
     Ok(Happened {
         client: peer.local(),
         server,

@@ -146,13 +146,13 @@ fn between(client: &TcpStream, server: &TcpStream, told: String) -> Result<Happe
 fn shifted(stage: &mut Stage) -> Result<Happened, LabError> {
     const AFTER: u64 = 200_000;
     const SHIFT: u32 = 1000;
-    let mut passed = 0;
+    let mut first = None;
     let device = stage.device(Delay::NONE, move |from: Side, mut packet: Packet, out: &mut Outbox| {
         if from == Side::Client {
-            if passed >= AFTER {
+            let isn = *first.get_or_insert(packet.seq());
+            if packet.seq().distance(isn) > AFTER as i32 {
                 packet.set_seq(packet.seq().plus(SHIFT));
             }
-            passed += u64::from(packet.len());
         }
         out.forward(from, packet);
     })?;
@@ -248,14 +248,14 @@ fn translated(stage: &mut Stage, translate: Translate, bytes: u64) -> Result<Hap
 
 fn forgotten(stage: &mut Stage) -> Result<Happened, LabError> {
     const AFTER: u64 = 200_000;
-    let mut passed = 0;
+    let (mut first, mut over) = (None, false);
     let mut translate = Translate { shift: Shift::By(DISTANCE), sack: true };
     let device = stage.device(Delay::NONE, move |from: Side, mut packet: Packet, out: &mut Outbox| {
-        if passed < AFTER {
-            translate.pass(from, &mut packet);
-        }
         if from == Side::Client {
-            passed += u64::from(packet.len());
+            over |= packet.seq().distance(*first.get_or_insert(packet.seq())) > AFTER as i32;
+        }
+        if !over {
+            translate.pass(from, &mut packet);
         }
         out.forward(from, packet);
     })?;
