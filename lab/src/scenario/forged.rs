@@ -211,7 +211,8 @@ fn refused(stage: &mut Stage) -> Result<Happened, LabError> {
     let (mut client, mut server) = stage.pair(PORT)?;
     let mut happened = between(&client, &server)?;
     converse(&mut client, &mut server)?;
-    stage.sleep(Duration::from_millis(300));
+    // At once: the request is the first segment that acknowledges the last answer, so nothing older
+    // can be what the RST answers.
     let started = Instant::now();
     client.write_all(KEYWORD).during("write")?;
     reset_of(&mut client, "the client")?;

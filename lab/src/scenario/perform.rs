@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,9 +77,15 @@ pub fn perform(scenario: &Scenario, program: &Path, keep: Option<&Path>) -> Resu
     Ok(Performance { happened, judgements })
 }
 
+/// Loading an agent's programs keeps a CPU busy for seconds, most of it the kernel's verifier: many at
+/// once would all be late.
+static LOADING: Mutex<()> = Mutex::new(());
+
 fn start_agents(checks: &[Check], stage: &Stage, program: &Path) -> Result<BTreeMap<View, Agent>, LabError> {
     let views: BTreeSet<View> = checks.iter().filter(|check| check.ask != Ask::Capture).map(|c| c.view).collect();
     let mut agents = BTreeMap::new();
+    // Nothing is behind the lock that a panic could have left half done.
+    let _turn = LOADING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     for view in views {
         let points = view.agent_points();
         let namespace = match points.first() {
@@ -89,7 +96,7 @@ fn start_agents(checks: &[Check], stage: &Stage, program: &Path) -> Result<BTree
         let setup = Setup { quiet: true, ..Setup::default() };
         agents.insert(view, Agent::spawn(program, namespace, &interfaces, &setup)?);
     }
-    // All of them load their programs at the same time.
+    // Those of one scenario load their programs at the same time.
     for agent in agents.values_mut() {
         agent.wait_ready()?;
     }
