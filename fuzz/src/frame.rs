@@ -1,5 +1,7 @@
 //! Any bytes as an Ethernet frame, and as an IP packet: the parser that the kernel programs run.
 
+use monitor_common::Anomaly;
+use monitor_common::icmp::{self, Quote};
 use monitor_common::parse::{self, Packet};
 use monitor_common::segment::{Segment, opt, packet};
 
@@ -11,6 +13,11 @@ pub fn run(data: &[u8]) {
     match parse::ethernet(data, wire_len, &mut out) {
         Ok(()) => check(&out, data.len()),
         Err(reason) => assert!(!reason.name().is_empty()),
+    }
+    // What is no segment may quote one.
+    let mut quote = Quote::default();
+    for quotes in [icmp::ethernet(data, &mut quote), icmp::ip(data, 14, &mut quote), icmp::ip(data, 0, &mut quote)] {
+        assert!(!quotes || data.len() >= 20 + 8 + 20 + 8 && Anomaly::from_number(quote.anomaly).is_some());
     }
     // As at ingress, where the frame's length is not known.
     let _ = parse::ethernet(data, 0, &mut out);

@@ -1,6 +1,7 @@
 //! Layout shared by the kernel programs and their loader: table sets, per-CPU counters, configuration.
 
 use crate::anomaly::ANOMALY_SLOTS;
+use crate::icmp::Quote;
 use crate::parse::Packet;
 use crate::tracker::notes::Notes;
 use bytemuck::{Pod, Zeroable};
@@ -95,6 +96,7 @@ pub struct Counters {
 pub struct Scratch {
     pub counters: Counters,
     pub packet: Packet,
+    pub quote: Quote,
     pub notes: Notes,
     /// Where the packet's connection is: way of its set, and slot.
     pub way: u32,

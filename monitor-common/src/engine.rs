@@ -8,9 +8,11 @@
 //!
 //! The shell owns memory, clock and output; every decision is made here.
 
+use crate::anomaly::Anomaly;
 use crate::event::why;
 use crate::evidence::Recorder;
 use crate::flow::{Direction, FlowKey};
+use crate::icmp::Quote;
 use crate::segment::{Segment, flags};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
@@ -125,6 +127,25 @@ pub fn track(
     tracker::on_segment(c, dir, s, now_ns, notes);
     notes.after = c.phase() as u8;
     notes.sync_after = sync_states(c);
+}
+
+/// Notes what an ICMP message says about a segment of a tracked connection. It counts if the segment is outstanding
+/// (RFC 5927 section 4.1), changes nothing, and enters the ledger of the quoted speaker's other end, from whose side such
+/// messages come.
+#[inline(always)]
+pub fn on_quote(c: &Connection, quote: &Quote, notes: &mut Notes) {
+    notes.clear();
+    let speaker = Direction::from_index(quote.speaker);
+    let me = &c.half[speaker.index()];
+    let peer = &c.half[speaker.other().index()];
+    let from = if peer.has(half::ACKED) { peer.ack } else { me.iss };
+    let known = me.has(half::SEEN) && (peer.has(half::ACKED) || me.has(half::SYN));
+    if !known || quote.seq.before(from) || quote.seq.at_or_after(me.snd_nxt) {
+        return;
+    }
+    let too_big = quote.anomaly == Anomaly::IcmpFragNeeded as u8;
+    let anomaly = if too_big { Anomaly::IcmpFragNeeded } else { Anomaly::IcmpUnreach };
+    notes.push(anomaly, speaker, quote.seq, SeqNum(quote.value));
 }
 
 /// RSTs of one speaker that are reported one by one; further ones are counted in its half.

@@ -28,6 +28,7 @@ pub mod engine;
 pub mod event;
 pub mod evidence;
 pub mod flow;
+pub mod icmp;
 pub mod options;
 pub mod parse;
 pub mod segment;

@@ -145,10 +145,25 @@ const fn is_vlan(ethertype: u16) -> bool {
 /// Parses an Ethernet frame into `out`. `wire_len` is the frame's length, 0 when not known (XDP fragments).
 #[inline(always)]
 pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(), Reason> {
+    let (ethertype, offset) = link(bytes)?;
+    if let Some(header) = bytes.at(0, 14) {
+        out.segment.l2 = link_hash(header.be16(6), header.be32(8));
+    }
+    let ip_len = wire_len.saturating_sub(offset as u32);
+    let tcp_at = match ethertype {
+        ETHERTYPE_IPV4 => ipv4(bytes, offset, ip_len, out)?,
+        ETHERTYPE_IPV6 => ipv6(bytes, offset, ip_len, out)?,
+        _ => return Err(Reason::NotIp),
+    };
+    tcp(bytes, tcp_at, out)
+}
+
+/// EtherType and offset of what an Ethernet frame carries.
+#[inline(always)]
+pub(crate) fn link<B: Bytes>(bytes: B) -> Result<(u16, usize), Reason> {
     let Some(link) = bytes.at(0, 14) else {
         return Err(Reason::TruncatedLink);
     };
-    out.segment.l2 = link_hash(link.be16(6), link.be32(8));
     let mut ethertype = link.be16(12);
     let mut offset = 14;
     // Unrolled by the compiler: three tags at most, each at a constant offset.
@@ -165,14 +180,7 @@ pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(
     if is_vlan(ethertype) {
         return Err(Reason::VlanDepth);
     }
-    let ip_len = wire_len.saturating_sub(offset as u32);
-    let offset = bytes.forget(offset as u32, 31) as usize;
-    let tcp_at = match ethertype {
-        ETHERTYPE_IPV4 => ipv4(bytes, offset, ip_len, out)?,
-        ETHERTYPE_IPV6 => ipv6(bytes, offset, ip_len, out)?,
-        _ => return Err(Reason::NotIp),
-    };
-    tcp(bytes, tcp_at, out)
+    Ok((ethertype, bytes.forget(offset as u32, 31) as usize))
 }
 
 /// Hash of a source MAC address, never 0; 0 for none.
@@ -194,7 +202,8 @@ pub fn has_headers<B: Bytes>(bytes: B) -> bool {
         Some(h) => match h.be16(12) {
             ETHERTYPE_IPV4 if h.byte(14) == 0x45 => match bytes.at(34, 20) {
                 None => h.byte(23) != PROTO_TCP,
-                Some(tcp) => bytes.at(34, ((tcp.byte(12) >> 4) as usize) << 2 | 2).is_some(),
+                // A header that claims to be shorter is refused by the parser.
+                Some(tcp) => bytes.at(34, (((tcp.byte(12) >> 4) as usize) << 2).max(20)).is_some(),
             },
             _ => false,
         },
@@ -359,7 +368,7 @@ const fn ip_length(header: u32, wire_len: u32) -> (u32, bool) {
 }
 
 #[inline(always)]
-const fn pair(high: u32, low: u32) -> u64 {
+pub(crate) const fn pair(high: u32, low: u32) -> u64 {
     ((high as u64) << 32) | low as u64
 }
 

@@ -455,6 +455,11 @@ fn too_many_options_are_malformed() {
 fn whether_the_buffer_holds_all_headers() {
     let frame = ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp(&[1; 12], b"data")));
     assert!(parse::has_headers(&frame[..]));
+    // A bare ACK ends with its options: nothing has to be pulled in.
+    let header = 14 + 20 + 32;
+    assert!(parse::has_headers(&frame[..header]));
+    assert!(!parse::has_headers(&frame[..header - 1]));
+    assert!(parse::has_headers(&ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp(&[], &[])))[..54]));
     assert!(!parse::has_headers(&frame[..60]));
     assert!(!parse::has_headers(&frame[..40]));
     assert!(!parse::has_headers(&frame[..20]));

@@ -8,6 +8,7 @@ use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
 use monitor_common::event::{Event, FullEvent, KernelEvent, tag, why};
 use monitor_common::evidence::Evidence;
+use monitor_common::flow::Direction;
 use monitor_common::tracker::notes::NO_RESET;
 
 const QUIET: u64 = BPF_RB_NO_WAKEUP as u64;
@@ -15,8 +16,8 @@ const QUIET: u64 = BPF_RB_NO_WAKEUP as u64;
 /// Enters the notes into the evidence, and reports what is worth it.
 #[inline(always)]
 pub fn report(hooked: u32, now_ns: u64) {
-    let lost = enter(hooked, now_ns);
     let Some(scratch) = scratch(hooked) else { return };
+    let lost = enter(hooked, scratch.packet.direction(), now_ns);
     let Some(c) = table::connection(scratch.slot) else { return };
     let why = engine::why(c, scratch.packet.direction(), &scratch.notes);
     if why == 0 {
@@ -30,9 +31,9 @@ pub fn report(hooked: u32, now_ns: u64) {
     }
 }
 
-/// Returns 1 when there was no room for the evidence.
+/// Enters the notes into the slot's evidence, in the ledger of `writer`. Returns 1 when there was no room for it.
 #[inline(always)]
-fn enter(hooked: u32, now_ns: u64) -> u8 {
+pub fn enter(hooked: u32, writer: Direction, now_ns: u64) -> u8 {
     let Some(scratch) = scratch(hooked) else { return 0 };
     if scratch.notes.count == 0 {
         return 0;
@@ -41,7 +42,7 @@ fn enter(hooked: u32, now_ns: u64) -> u8 {
     match evidence_of(scratch.slot, c.created_ns) {
         Some(e) => {
             // SAFETY: the map's value stays until the agent deletes it, which it does for free slots only.
-            unsafe { (*e).enter(scratch.packet.direction(), &mut scratch.notes, now_ns) };
+            unsafe { (*e).enter(writer, &mut scratch.notes, now_ns) };
             0
         }
         None => {

@@ -9,6 +9,8 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::warn;
 use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine::{self, Admission, Former};
+use monitor_common::flow::Direction;
+use monitor_common::icmp;
 use monitor_common::parse::{self, Reason};
 use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::notes::NO_RESET;
@@ -36,7 +38,12 @@ pub fn ingress(ctx: &XdpContext) {
             scratch.hook = Hook::Ingress as u32;
             tracked(INGRESS);
         }
-        Err(reason) => count(scratch, reason),
+        Err(reason) => {
+            count(scratch, reason);
+            if matches!(reason, Reason::NotTcp) && icmp::ethernet(raw, &mut scratch.quote) {
+                quoted(INGRESS);
+            }
+        }
     }
     complain(ctx, INGRESS);
 }
@@ -67,7 +74,16 @@ pub fn egress(ctx: &TcContext) {
             scratch.hook = hook as u32;
             tracked(EGRESS);
         }
-        Err(reason) => count(scratch, reason),
+        Err(reason) => {
+            count(scratch, reason);
+            // This host's own messages; forwarded ones were read where they came in.
+            if matches!(reason, Reason::NotTcp)
+                && !(from != 0 && is_monitored(from))
+                && icmp::ethernet(raw, &mut scratch.quote)
+            {
+                quoted(EGRESS);
+            }
+        }
     }
     complain(ctx, EGRESS);
 }
@@ -127,6 +143,22 @@ fn tracked(hooked: u32) {
         tally(hooked);
         emit::report(hooked, now_ns);
     }
+}
+
+/// What an ICMP message says about a tracked connection, into its evidence.
+#[inline(always)]
+fn quoted(hooked: u32) {
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(slot) = table::slot_of(&scratch.quote.key) else { return };
+    let Some(c) = table::connection(slot) else { return };
+    scratch.slot = slot;
+    engine::on_quote(c, &scratch.quote, &mut scratch.notes);
+    if scratch.notes.count == 0 {
+        return;
+    }
+    scratch.counters.anomalies[scratch.notes.note[0].anomaly as usize & 63] += 1;
+    let writer = Direction::from_index(scratch.quote.speaker).other();
+    emit::enter(hooked, writer, now());
 }
 
 /// Finds or makes the packet's entry and leaves its place in the scratch memory.

@@ -74,3 +74,68 @@ fn kernel_and_host_agree_on_the_corpus() {
     }
     compare(&files);
 }
+
+/// An Ethernet frame with IPv4 and what it carries.
+fn ipv4(protocol: u8, src: [u8; 4], dst: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let len = (20 + payload.len() as u16).to_be_bytes();
+    let mut frame = vec![2; 12];
+    frame.extend([0x08, 0, 0x45, 0, len[0], len[1], 0, 1, 0x40, 0, 64, protocol, 0, 0]);
+    frame.extend(src);
+    frame.extend(dst);
+    frame.extend(payload);
+    frame
+}
+
+fn tcp(src: u16, dst: u16, seq: u32, ack: u32, flags: u8, data: usize) -> Vec<u8> {
+    let mut b = Vec::new();
+    b.extend(src.to_be_bytes());
+    b.extend(dst.to_be_bytes());
+    b.extend(seq.to_be_bytes());
+    b.extend(ack.to_be_bytes());
+    b.extend([0x50, flags, 0x40, 0, 0, 0, 0, 0]);
+    b.resize(20 + data, b'x');
+    b
+}
+
+/// ICMP that quotes a tracked connection: in the evidence of both builds, for outstanding numbers only, and never a
+/// connection of its own.
+#[test]
+fn kernel_and_host_agree_on_what_icmp_quotes() {
+    if !privileged() {
+        return;
+    }
+    const CLIENT: [u8; 4] = [10, 0, 0, 1];
+    const SERVER: [u8; 4] = [10, 0, 0, 2];
+    const ROUTER: [u8; 4] = [10, 0, 0, 254];
+    let from_client = |seq, ack, flags, data| ipv4(6, CLIENT, SERVER, &tcp(40_000, 80, seq, ack, flags, data));
+    let icmp = |code: u8, src: u16, seq: u32| {
+        let quoted = &ipv4(6, CLIENT, SERVER, &tcp(src, 80, seq, 0, 0x10, 0))[14..14 + 28];
+        ipv4(1, ROUTER, CLIENT, &[&[3, code, 0, 0, 0, 0, 0x05, 0x00][..], quoted].concat())
+    };
+    let frames = [
+        from_client(1000, 0, 0x02, 0),
+        ipv4(6, SERVER, CLIENT, &tcp(80, 40_000, 5000, 1001, 0x12, 0)),
+        from_client(1001, 5001, 0x10, 0),
+        from_client(1001, 5001, 0x18, 1000),
+        icmp(4, 40_000, 1001),
+        icmp(1, 40_000, 1500),
+        icmp(1, 40_000, 1001),
+        // Not outstanding, and not tracked.
+        icmp(4, 40_000, 2001),
+        icmp(4, 41_000, 1001),
+        // The reset brings the evidence along.
+        ipv4(6, SERVER, CLIENT, &tcp(80, 40_000, 5001, 1001, 0x14, 0)),
+    ];
+    for through in Through::ALL {
+        let mut guard = Guard::new(through).expect("the programs load");
+        for (number, frame) in frames.iter().enumerate() {
+            guard
+                .frame("icmp", number as u64, 1_000_000 * (1 + number as u64), frame)
+                .unwrap_or_else(|e| panic!("{e}"));
+        }
+        guard.state("icmp").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((guard.compared.segments, guard.compared.connections), (5, 1), "{:?}", guard.compared);
+        let seen = guard.anomalies();
+        assert_eq!(seen, [("icmp_frag_needed", 1), ("icmp_unreach", 2)], "{through:?}");
+    }
+}

@@ -11,9 +11,11 @@ use aya::maps::{Array, HashMap as BpfHashMap, MapData, RingBuf};
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions, Xdp};
 use capture_file::Reader;
 use capture_file::link::linktype;
+use monitor_common::Anomaly;
 use monitor_common::event::{Event, FullEvent, tag};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::FlowKey;
+use monitor_common::icmp::{self, Quote};
 use monitor_common::parse::{self, Packet};
 use monitor_common::tracker::notes::Notes;
 use monitor_common::tracker::state::Hook;
@@ -168,6 +170,11 @@ impl Guard {
                 expected.push(Report::Brief(Box::new(reused(&former, &packet, hook, now_ns))));
             }
             expected.push(tracked.report);
+        } else {
+            let mut quote = Quote::default();
+            if icmp::ethernet(data, &mut quote) {
+                self.host.on_quote(&quote, now_ns);
+            }
         }
         expected.retain(|r| !matches!(r, Report::None));
         self.reports(name, number, expected)
@@ -242,6 +249,13 @@ impl Guard {
                 difference: format!("kernel: nothing\nhost: {host:?}"),
             }),
         }
+    }
+
+    /// Names and counts of all anomalies on the host's side, in the catalogue's order.
+    pub fn anomalies(&self) -> Vec<(&'static str, u32)> {
+        let entries = || self.host.iter().filter_map(|slot| slot.evidence.as_deref()).flat_map(Evidence::entries);
+        let count = |a: &Anomaly| entries().filter(|e| e.anomaly == *a as u8).map(|e| e.count).sum();
+        Anomaly::ALL.iter().map(|a| (a.name(), count(a))).filter(|(_, count)| *count > 0).collect()
     }
 
     /// The whole table against the host's.

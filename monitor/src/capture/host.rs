@@ -4,7 +4,8 @@
 use monitor_common::engine::{self, Admission, Former};
 use monitor_common::event::{Event, FullEvent, tag, why};
 use monitor_common::evidence::{Evidence, Record, Recorder};
-use monitor_common::flow::FlowKey;
+use monitor_common::flow::{Direction, FlowKey};
+use monitor_common::icmp::Quote;
 use monitor_common::parse::Packet;
 use monitor_common::tracker;
 use monitor_common::tracker::notes::Notes;
@@ -79,13 +80,7 @@ impl Engine {
         let notes = &mut self.notes;
         engine::track(&mut slot.connection, &mut slot.recorder, dir, hook as u8, segment, now_ns, notes);
         if notes.count > 0 {
-            let created_ns = slot.connection.created_ns;
-            let evidence = slot.evidence.get_or_insert_with(|| {
-                let mut e = Box::<Evidence>::default();
-                e.created_ns = created_ns;
-                e
-            });
-            evidence.enter(dir, notes, now_ns);
+            enter(slot, dir, notes, now_ns);
         }
         let why = engine::why(&slot.connection, dir, notes);
         let report = if why == 0 {
@@ -100,6 +95,16 @@ impl Engine {
             Report::Brief(Box::new(event(slot, packet, notes, hook, why, tag::BRIEF, now_ns)))
         };
         Tracked { ended, report, passed_over: false }
+    }
+
+    /// Notes what an ICMP message quotes, exactly as `monitor-ebpf/src/hook.rs` does.
+    pub fn on_quote(&mut self, quote: &Quote, now_ns: u64) {
+        let Some(slot) = self.slots.get_mut(&quote.key) else { return };
+        let notes = &mut self.notes;
+        engine::on_quote(&slot.connection, quote, notes);
+        if notes.count > 0 {
+            enter(slot, Direction::from_index(quote.speaker).other(), notes, now_ns);
+        }
     }
 
     /// Notes of the last packet.
@@ -133,6 +138,17 @@ impl Engine {
             self.slots.iter().filter(|(_, s)| s.connection.last_ns() < before_ns).map(|(k, _)| *k).collect();
         idle.iter().filter_map(|k| self.slots.remove(k)).collect()
     }
+}
+
+/// Enters notes into the connection's evidence, which begins with the first.
+fn enter(slot: &mut Slot, writer: Direction, notes: &mut Notes, now_ns: u64) {
+    let created_ns = slot.connection.created_ns;
+    let evidence = slot.evidence.get_or_insert_with(|| {
+        let mut e = Box::<Evidence>::default();
+        e.created_ns = created_ns;
+        e
+    });
+    evidence.enter(writer, notes, now_ns);
 }
 
 /// The report of the former life of a reused 4-tuple, as the kernel gives it.

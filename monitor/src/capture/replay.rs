@@ -13,6 +13,7 @@ use capture_file::link::{Located, locate};
 use monitor_common::Anomaly;
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::FlowKey;
+use monitor_common::icmp::{self, Quote};
 use monitor_common::parse::{self, Packet as ParsedPacket};
 use monitor_common::segment::flags;
 use monitor_common::tracker::notes::{HARD, Note};
@@ -206,6 +207,12 @@ impl Replay {
             Ok(offset) => offset,
             Err(reason) => {
                 *summary.unreadable.entry(reason.to_string()).or_default() += 1;
+                let mut quote = Quote::default();
+                if let Located::Ip { offset, .. } = locate(packet.link_type, packet.data, packet.wire_len)
+                    && icmp::ip(packet.data, offset, &mut quote)
+                {
+                    self.engine.on_quote(&quote, now_ns);
+                }
                 return Ok(());
             }
         };
