@@ -13,6 +13,7 @@ pub mod diagnose;
 pub mod error;
 pub mod expose;
 pub mod finding;
+pub mod groups;
 pub mod history;
 pub mod later;
 pub mod logging;

@@ -511,6 +511,9 @@ fn lives_with_a_fault(c: &Connection) -> bool {
 }
 
 #[cfg(test)]
+mod waiting_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::diagnose::dialogue::*;

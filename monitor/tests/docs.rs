@@ -14,6 +14,7 @@ use monitor::cli::names::{CAUSES, CULPRITS};
 use monitor::error::Exit;
 use monitor::expose::metrics;
 use monitor::finding::Finding;
+use monitor::groups::{Group, Groups};
 use monitor::snapshot::Source;
 use monitor_common::Anomaly;
 use serde_json::{Value, json};
@@ -154,6 +155,7 @@ fn written() -> BTreeMap<&'static str, Value> {
     let doctor: Value = serde_json::from_str(&out(&run(&["doctor", "-o", "json"]))).unwrap();
     [
         ("reset", json!(finding)),
+        ("group", json!(group())),
         ("connection", json!(connection)),
         ("segment", json!(segment)),
         ("summary", json!(Summary::default())),
@@ -162,6 +164,12 @@ fn written() -> BTreeMap<&'static str, Value> {
         ("lost", json!({ "type": "lost", "version": 1, "findings": 1 })),
     ]
     .into()
+}
+
+fn group() -> Group {
+    let mut groups = Groups::default();
+    groups.add(&Finding { file: Some("x".into()), ..desynchronised(1) });
+    groups.finish().remove(0)
 }
 
 #[test]
@@ -197,6 +205,7 @@ fn examples_can_be_read_back() {
     let examples = examples();
     let read = |name: &str| examples[name].clone();
     serde_json::from_value::<Finding>(read("reset")).unwrap();
+    serde_json::from_value::<Group>(read("group")).unwrap();
     serde_json::from_value::<ConnectionReport>(read("connection")).unwrap();
     serde_json::from_value::<StatusReport>(read("status")).unwrap();
 }

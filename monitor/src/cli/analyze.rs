@@ -7,6 +7,7 @@ use crate::capture::replay::{self, Output as Item, Progress, ReplayOptions, Summ
 use crate::error::{Exit, Failure};
 use crate::expose::text::{self, Look};
 use crate::finding::{Finding, FindingKind};
+use crate::groups::Groups;
 use crate::logging;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Examples:
   whyrst analyze trace.pcap
+  whyrst analyze --group *.pcap                      what happens again and again, counted
   whyrst analyze --explain trace.pcapng.gz           the whole story of every finding
   tcpdump -i eth0 -w - tcp | whyrst analyze -        Ctrl-C ends tcpdump, then the findings come
   whyrst analyze --fail-on desync *.pcap             exit code 3 if a connection was desynchronised
@@ -36,6 +38,11 @@ pub struct AnalyzeArgs {
     /// Also print every connection, not only those with a finding
     #[arg(long)]
     pub all: bool,
+
+    /// Count findings that are alike, in place of listing them: same cause, server network and port, distance of the
+    /// numbers, silence before
+    #[arg(short, long, conflicts_with = "explain")]
+    pub group: bool,
 
     /// Tell the whole story of every finding, as `whyrst explain` does
     #[arg(long)]
@@ -129,6 +136,7 @@ struct Printer<'a, W: Write = Stdout> {
     output: Output,
     look: Look,
     args: &'a AnalyzeArgs,
+    groups: Groups,
     /// Something that --fail-on names.
     problem: bool,
     blocks: u64,
@@ -138,7 +146,7 @@ struct Printer<'a, W: Write = Stdout> {
 
 impl<'a, W: Write> Printer<'a, W> {
     fn new(out: Out<W>, output: Output, look: Look, args: &'a AnalyzeArgs) -> Printer<'a, W> {
-        Printer { out, output, look, args, problem: false, blocks: 0, end: None }
+        Printer { out, output, look, args, groups: Groups::default(), problem: false, blocks: 0, end: None }
     }
 
     fn take(&mut self, item: &Item) -> std::io::Result<()> {
@@ -152,6 +160,10 @@ impl<'a, W: Write> Printer<'a, W> {
     }
 
     fn print(&mut self, item: &Item) -> Result<(), Failure> {
+        if let (Item::Finding(f), true) = (item, self.args.group) {
+            self.groups.add(f);
+            return Ok(());
+        }
         if self.output == Output::Json {
             return self.out.json(item);
         }
@@ -176,9 +188,15 @@ impl<'a, W: Write> Printer<'a, W> {
     }
 
     fn finish(&mut self, summary: &Summary) -> Result<(), Failure> {
+        let groups = std::mem::take(&mut self.groups).finish();
+        self.blocks += groups.len() as u64;
         match self.output {
-            Output::Json => self.out.json(summary)?,
+            Output::Json => {
+                groups.iter().try_for_each(|g| self.out.json(g))?;
+                self.out.json(summary)?;
+            }
             Output::Text => {
+                self.out.text(&text::groups::groups(&groups, &self.look))?;
                 let gap = if self.blocks > 0 { "\n" } else { "" };
                 self.out.text(&format!("{gap}{}", text::summary::summary(summary, &self.look)))?;
             }
@@ -339,6 +357,23 @@ Summary
   1 file: 2 packets, 0 TCP segments, 0 connections, 0 RSTs, 1 finding.
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn groups_take_the_place_of_findings() {
+        let refused = |id| Item::Finding(Box::new(Finding { id, ..finding(FindingKind::Reset, "port_closed") }));
+        let idle = Finding { idle_ns: Some(352_000_000_000), ..finding(FindingKind::Reset, "peer_lost_state") };
+        let items = || vec![refused(1), refused(2), Item::Finding(Box::new(idle.clone()))];
+        let (text, problem) = printed(&["--group", "--fail-on", "port_closed"], Output::Text, items());
+        assert!(problem);
+        assert!(text.starts_with("COUNT  CAUSE "), "{text}");
+        assert!(text.contains("    2  port_closed      127.0.0.0/24 port 80        1  "), "{text}");
+        assert!(text.contains("idle 5 min 50 s"), "{text}");
+        let (json, _) = printed(&["--group"], Output::Json, items());
+        let lines: Vec<serde_json::Value> = json.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!((lines.len(), &lines[0]["type"], &lines[0]["count"]), (3, &"group".into(), &2.into()));
+        assert_eq!((&lines[0]["example_id"], &lines[1]["idle_seconds"]), (&2.into(), &350.into()));
+        assert_eq!(lines[2]["type"], "summary");
     }
 
     #[test]

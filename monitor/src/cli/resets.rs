@@ -10,6 +10,7 @@ use crate::api::query::FindingQuery;
 use crate::error::{Exit, Failure};
 use crate::expose::text::{self, Look, human};
 use crate::finding::Finding;
+use crate::groups::Groups;
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use serde_json::Value;
@@ -20,6 +21,7 @@ Examples:
   whyrst resets                                 the newest 100 findings, oldest first
   whyrst resets --since 10m --cause nat_state_fault,endpoint_sequence_fault
   whyrst resets --since 2026-11-23T08:00:00Z --type reset
+  whyrst resets --group                         what happens again and again, the most frequent first
   whyrst resets --follow                        new findings as they are made, until Ctrl-C
   whyrst resets --follow --since 1h -o json     the last hour, then what comes
 
@@ -28,6 +30,10 @@ pub struct ResetsArgs {
     /// Go on with new findings; the past only with --since or --limit
     #[arg(short, long)]
     pub follow: bool,
+
+    /// Count findings that are alike: same cause, server network and port, distance of the numbers, silence before
+    #[arg(short, long, conflicts_with = "follow")]
+    pub group: bool,
 
     /// Not older than this: an age (10m, 1h 30m, 2d) or a time (RFC 3339, or local without a zone)
     #[arg(long, value_name = "AGE|TIME", value_parser = values::since)]
@@ -62,6 +68,8 @@ impl ResetsArgs {
             Some(0) if self.follow && self.since.is_none() => Some(usize::MAX),
             Some(n) => values::limit(n),
         };
+        // All of them are counted; the limit is for the groups.
+        let limit = limit.filter(|_| !self.group);
         FindingQuery {
             since_ns: self.since.map(Since::as_unix_ns),
             kind: values::joined(&self.kind),
@@ -80,11 +88,34 @@ pub async fn run(args: &ResetsArgs, output: Output) -> Result<Exit, Failure> {
         return follow(lines, printer).await;
     }
     let mut lines = client.lines("/v1/findings", &args.query()).await?;
+    if args.group {
+        return group(lines, args.limit, printer).await;
+    }
     while let Some(line) = lines.next().await? {
         printer.print(&line)?;
     }
     printer.out.flush()?;
     note(printer.shown, lines.matched, lines.total);
+    Ok(Exit::Done)
+}
+
+async fn group(mut lines: Lines, limit: Option<usize>, mut printer: Printer) -> Result<Exit, Failure> {
+    let mut groups = Groups::default();
+    while let Some(line) = lines.next().await? {
+        groups.add(&read(serde_json::from_slice(&line).context("cannot read a finding")?)?);
+    }
+    let all = groups.finish();
+    let most = limit.map_or(Some(LIMIT), values::limit).unwrap_or(usize::MAX);
+    let shown = &all[..all.len().min(most)];
+    match printer.output {
+        Output::Json => shown.iter().try_for_each(|g| printer.out.json(g))?,
+        Output::Text => printer.out.text(&text::groups::groups(shown, &printer.look))?,
+    }
+    printer.out.flush()?;
+    if shown.len() < all.len() {
+        eprintln!("{} of {} groups shown; --limit 0 shows all", shown.len(), human::count(all.len() as u64));
+    }
+    note(lines.matched.unwrap_or(0), lines.matched, lines.total);
     Ok(Exit::Done)
 }
 

@@ -8,7 +8,7 @@ use crate::history::{End, History, KernelFact};
 use crate::later::{Followed, LATER_NS};
 use bytemuck::Zeroable;
 use monitor_common::engine::{self, Admission};
-use monitor_common::event::why;
+use monitor_common::event::{Event, FullEvent, tag, why};
 use monitor_common::evidence::{Evidence, RECORDS, Recorder};
 use monitor_common::flow::{Direction, FlowKey, v4};
 use monitor_common::segment::{Segment, flags, opt, packet};
@@ -209,6 +209,8 @@ pub struct Dialogue {
     stack: [Stack; 2],
     /// Histories of RSTs and of closes, in order.
     pub histories: Vec<History>,
+    /// Everything that the tracker reports, as the pipeline gets it.
+    pub reports: Vec<FullEvent>,
 }
 
 impl Dialogue {
@@ -227,6 +229,7 @@ impl Dialogue {
             now_ns: 1_000 * MS,
             stack: [stack(setup.client_iss, 1_000), stack(setup.server_iss, 30_000)],
             histories: Vec::new(),
+            reports: Vec::new(),
         }
     }
 
@@ -400,10 +403,26 @@ impl Dialogue {
         }
         self.follow(dir, number, &notes);
         let why = engine::why(&self.connection, dir, &notes);
+        let record = self.recorder.record[dir.index()][number as usize % RECORDS];
+        if why != 0 {
+            let event = Event {
+                tag: tag::FULL,
+                time_ns: self.now_ns,
+                why,
+                direction: dir as u8,
+                hook: hook as u8,
+                effect: notes.effect,
+                phase: notes.before,
+                identity: notes.identity,
+                record,
+                connection: self.connection,
+                ..Event::default()
+            };
+            self.reports.push(FullEvent { event, evidence: self.evidence, recorder: self.recorder });
+        }
         if why & (why::RESET | why::CLOSE) == 0 {
             return;
         }
-        let record = self.recorder.record[dir.index()][number as usize % RECORDS];
         let end = if why & why::RESET != 0 {
             End::Reset {
                 sender: dir,

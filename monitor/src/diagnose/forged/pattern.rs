@@ -87,8 +87,8 @@ pub fn sweep(s: &Scene) -> Option<Hit> {
     let wild = |r: &Record| r.seq.after(s.peer.ack) && r.seq.after(s.me.snd_nxt.add(2)) && !s.asked_for(r.seq);
     let close = |r: &Record| r.time_ns.abs_diff(s.rst.time_ns) <= LATER_NS;
     let attempts: Vec<Record> = s.resets().into_iter().filter(|r| wild(r) && close(r)).collect();
-    // Triples of one maker guess ahead by a segment or two from where S stands; a sweep does not know that place.
-    let knows = s.resets().iter().any(|r| close(r) && r.seq == s.me.snd_nxt);
+    // Triples of one maker begin where S stands and guess ahead by a segment or two; a sweep does not begin there.
+    let knows = s.resets().iter().find(|r| close(r)).is_some_and(|r| r.seq == s.me.snd_nxt);
     if attempts.len() < SWEEP || knows && attempts.len() < 2 * SWEEP {
         return None;
     }

@@ -3,6 +3,7 @@
 
 pub mod brief;
 pub mod conns;
+pub mod groups;
 pub mod human;
 pub mod look;
 pub mod segment;
