@@ -8,6 +8,7 @@ use crate::diagnose::words::count;
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
 use crate::finding::Considered;
 use monitor_common::segment::flags;
+use monitor_common::tracker::MS;
 use monitor_common::tracker::state::{Hook, Phase, half};
 
 pub const CAUSE: Cause = Cause { name: "policy_reset", judge };
@@ -18,6 +19,11 @@ const PROVEN: u8 = 90;
 const LOCAL: u8 = 95;
 /// Nearer than the end, and nothing else.
 const NEARER: u8 = 45;
+
+/// Drop reason of netfilter's verdict.
+const FILTERED: &str = "NETFILTER_DROP";
+/// A refused segment is dropped as the RST is sent.
+const TOGETHER_NS: u64 = 10 * MS;
 
 const ADVICE: &str = "Find the rule: hit counters of reject rules for this address and port on the firewalls of the path; \
                       for web traffic also the categories of URL and TLS name filters.";
@@ -38,11 +44,10 @@ fn judge(view: &View) -> Option<Judgement> {
 
 /// This host's own packet filter dropped the segment, and no socket sent a RST (nf_send_reset does not trace).
 fn local(view: &View, reset: &ResetView) -> Option<Judgement> {
-    let drop = view
-        .history
-        .kernel
-        .iter()
-        .find(|f| f.source == "kfree_skb" && f.reason == "NETFILTER_DROP" && f.local == reset.sender)?;
+    let refused = reset.sender.other();
+    let (drop, _) = view.history.dropped(FILTERED).find(|(fact, d)| {
+        d.speaker == refused && !d.leaving && fact.time_ns.abs_diff(reset.record.time_ns) <= TOGETHER_NS
+    })?;
     let watched = view.history.surroundings.kernel_watched;
     let here = view.half(reset.sender).fed_by == Hook::Egress as u8
         || view.history.hook == Hook::Egress as u8 && view.history.surroundings.sender_is_local == Some(true);
