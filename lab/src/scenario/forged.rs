@@ -256,13 +256,15 @@ impl Device for Thrower {
     }
 }
 
+/// The client is far enough away to go on sending for a while, and sends often enough for what follows
+/// the RST not to be mistaken for what the RST overtook.
 fn thrown_in(stage: &mut Stage) -> Result<Happened, LabError> {
     let answers = Arc::new(AtomicU64::new(0));
-    let thrower = Thrower { after: 300_000, passed: 0, thrown: false, answers: Arc::clone(&answers) };
-    let device = stage.device(Delay::NONE, thrower)?;
+    let thrower = Thrower { after: 150_000, passed: 0, thrown: false, answers: Arc::clone(&answers) };
+    let device = stage.device(Delay::FAR, thrower)?;
     let (client, server) = stage.pair(PORT)?;
     let mut happened = between(&client, &server)?;
-    let writer = Writer::start(client, 4_000_000, Pace::BULK)?;
+    let writer = Writer::start(client, 4_000_000, Pace { chunk: 2896, pause: Duration::from_millis(4) })?;
     let reader = Reader::start(server)?;
     apps::expect("the server", End::Error(libc::ECONNRESET), reader.finish(PATIENCE)?)?;
     apps::expect("the client", End::Error(libc::ECONNRESET), writer.finish(PATIENCE)?)?;
