@@ -34,7 +34,11 @@ fn hosts(client: ClientStack) -> Topology {
 }
 
 fn watching(namespace: &Namespace, interface: &str) -> Agent {
-    let setup = Setup { quiet: true, ..Setup::default() };
+    watching_with(namespace, interface, &[])
+}
+
+fn watching_with(namespace: &Namespace, interface: &str, arguments: &[&str]) -> Agent {
+    let setup = Setup { quiet: true, arguments: arguments.iter().map(ToString::to_string).collect() };
     let mut started = Agent::spawn(agent(), namespace, &[interface], &setup).unwrap();
     started.wait_ready().unwrap();
     started
@@ -487,6 +491,36 @@ fn the_same_tuple_in_another_namespace_is_another_connection() {
     assert!(status["kernel_words"]["elsewhere"].as_u64() >= Some(1), "{status:#}");
     assert_eq!(findings(&agent).len(), 1);
     drop((here.0, there.0));
+}
+
+/// A router whose hosts are containers of its own, so to speak.
+#[test]
+fn sockets_of_other_namespaces_are_believed_where_that_is_asked_for() {
+    if !permitted() {
+        return;
+    }
+    let hosts = hosts(ClientStack::Kernel);
+    for (arguments, port) in [(&[][..], 7208), (&["--all-namespaces"][..], 7209)] {
+        let agent = watching_with(&hosts.router, "rs", arguments);
+        if !hears(&agent, "tcp_send_reset") {
+            return;
+        }
+        let holder = Holder::start(&hosts, port, None);
+        drop(holder);
+        let found = finding(&agent, "reset", port);
+        let kernel = &found["kernel"];
+        if arguments.is_empty() {
+            assert_eq!(*kernel, Value::Null, "{found:#}");
+        } else {
+            assert_eq!(
+                (&kernel["source"], &kernel["command"]),
+                (&"tcp_send_reset".into(), &"bash".into()),
+                "{found:#}"
+            );
+            assert_eq!(kernel["netns"], netns_of(&hosts.server));
+        }
+        assert!(agent.stop().unwrap().success());
+    }
 }
 
 #[test]

@@ -59,6 +59,7 @@ pub struct Layer {
     pub max_connections: Option<u32>,
     pub ring_bytes: Option<u32>,
     pub kernel_evidence: Option<bool>,
+    pub all_namespaces: Option<bool>,
     pub pin: Option<PathBuf>,
     pub history: Option<usize>,
     pub log_level: Option<Level>,
@@ -109,6 +110,7 @@ impl Layer {
             max_connections: self.max_connections.or(lower.max_connections),
             ring_bytes: self.ring_bytes.or(lower.ring_bytes),
             kernel_evidence: self.kernel_evidence.or(lower.kernel_evidence),
+            all_namespaces: self.all_namespaces.or(lower.all_namespaces),
             pin: self.pin.or(lower.pin),
             history: self.history.or(lower.history),
             log_level: self.log_level.or(lower.log_level),
@@ -136,6 +138,7 @@ impl Config {
                 max_connections: max_connections(merged.max_connections.unwrap_or(defaults::MAX_CONNECTIONS))?,
                 ring_bytes: ring_bytes(merged.ring_bytes.unwrap_or(defaults::RING_BYTES))?,
                 kernel_evidence: merged.kernel_evidence.unwrap_or(true),
+                all_namespaces: merged.all_namespaces.unwrap_or(false),
                 pin: merged.pin,
             },
             listen: listen(merged.listen.as_deref().unwrap_or(defaults::LISTEN))?,
@@ -222,7 +225,7 @@ mod tests {
         assert_eq!(c.history, 7);
         assert_eq!(c.live.ring_bytes, defaults::RING_BYTES);
         assert_eq!(c.listen, Some(defaults::LISTEN.parse().unwrap()));
-        assert!(c.live.kernel_evidence);
+        assert!(c.live.kernel_evidence && !c.live.all_namespaces);
     }
 
     #[test]

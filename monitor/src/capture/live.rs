@@ -42,6 +42,8 @@ pub struct LiveOptions {
     pub ring_bytes: u32,
     /// Attach tracepoints for the local kernel's own reset reasons.
     pub kernel_evidence: bool,
+    /// Believe the tracepoints about a tuple in whatever network namespace it is.
+    pub all_namespaces: bool,
     /// Keep links pinned under this folder of a bpffs, so that they outlive a killed agent.
     pub pin: Option<PathBuf>,
 }
@@ -100,7 +102,7 @@ pub struct Live {
     ring: RingBuf<MapData>,
     names: Arc<Names>,
     cgroups: Option<Cgroups>,
-    /// Inode number of the network namespace that is watched; 0 where this kernel has but one.
+    /// Inode number of the network namespace that is watched; 0 where this kernel has but one, or all are believed.
     netns: u32,
     pipeline: Pipeline,
     sweep: Sweep,
@@ -148,7 +150,7 @@ impl Live {
         let btf = btf.ok();
         let sizes = Sizes { connections: options.max_connections, ring_bytes: options.ring_bytes };
         check_memory(&sizes)?;
-        let netns = watched_namespace(btf.as_ref());
+        let netns = if options.all_namespaces { 0 } else { watched_namespace(btf.as_ref()) };
         let mut ebpf = loader::load(sizes, Clock::Kernel, btf.as_ref(), netns, seed()?).map_err(classify)?;
         // What the programs say of themselves goes where the agent's own log goes.
         let logger =

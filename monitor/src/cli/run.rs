@@ -39,7 +39,7 @@ Needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (root has them); what is not needed
 Packets are never changed or dropped. SIGTERM and SIGINT detach; so does SIGKILL, unless --pin.
 
 The file has the flags' names with underscores: interfaces = [\"eth0\"], all, listen, socket, ingress, max_connections, \
-ring_bytes, kernel_evidence, pin, history, log_level, log_format.")]
+ring_bytes, kernel_evidence, all_namespaces, pin, history, log_level, log_format.")]
 pub struct RunArgs {
     /// Interfaces to watch; repeat it or separate names by commas
     #[arg(short, long = "interface", value_name = "IFACE", value_delimiter = ',', conflicts_with = "all")]
@@ -77,6 +77,11 @@ pub struct RunArgs {
     #[arg(long)]
     pub no_kernel_evidence: bool,
 
+    /// Believe what sockets of every network namespace say of a tuple, not only those of this one: for containers whose
+    /// addresses are seen untranslated here, and unique
+    #[arg(long, conflicts_with = "no_kernel_evidence")]
+    pub all_namespaces: bool,
+
     /// Keep programs and tables pinned under this folder of a bpffs, so that they outlive the agent
     #[arg(long, value_name = "DIR")]
     pub pin: Option<PathBuf>,
@@ -105,6 +110,7 @@ impl RunArgs {
             max_connections: self.max_connections,
             ring_bytes: self.ring_bytes,
             kernel_evidence: self.no_kernel_evidence.then_some(false),
+            all_namespaces: self.all_namespaces.then_some(true),
             pin: self.pin,
             history: self.history,
             log_level: self.log_level,
