@@ -23,6 +23,9 @@ use whyrst_lab::{LabError, cleanup, demo, guard, netns, shapes};
 /// No command takes longer; a hang must not keep namespaces alive.
 const LIFETIME: Duration = Duration::from_secs(180);
 
+/// The same for scenarios, of which there are many.
+const SCENARIOS_LIFETIME: Duration = Duration::from_secs(1800);
+
 /// Resets real TCP connections for a known cause, inside network namespaces of its own.
 #[derive(Parser)]
 #[command(version)]
@@ -208,9 +211,9 @@ fn scenarios(arguments: &ScenarioArguments, page: &Page) -> anyhow::Result<bool>
     }
     let agent = arguments.agent.as_deref().context("which whyrst program? (--agent)")?;
     let agent = std::path::absolute(agent).with_context(|| format!("what is {}?", agent.display()))?;
-    // Each may be performed twice, if its situation did not come about.
+    // Each may be performed twice, if its situation did not come about; all of them take minutes.
     let rounds = chosen.len().div_ceil(arguments.jobs.max(1)) as u32;
-    prepare(2 * rounds * scenario::LIMIT + LIFETIME)?;
+    prepare((2 * rounds * scenario::LIMIT).min(SCENARIOS_LIFETIME))?;
     let json = arguments.output == Output::Json;
     let summary = runner::run(&chosen, &agent, arguments.jobs, arguments.keep_pcaps.as_deref(), page, json);
     if summary.hung {
