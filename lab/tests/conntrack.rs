@@ -537,6 +537,10 @@ fn acceptance_agrees_with_the_kernels() {
     }
     println!("{probed} probes: both accept {accepted}, both refuse {refused}");
     assert!(accepted > 2_000 && refused > 400, "the probes no longer reach both sides of the edges");
+    let told = include_str!("../../docs/verification.md");
+    for told_so in [format!("sends {probed} segments"), format!("Both accept {accepted}, both refuse {refused}.")] {
+        assert!(told.contains(&told_so), "docs/verification.md does not say: {told_so}");
+    }
     let expected = documented();
     let mut wrong = Vec::new();
     for (class, examples) in &differences {

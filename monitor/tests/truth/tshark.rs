@@ -51,6 +51,9 @@ impl Result {
         }
         let expected = documented(column);
         let mut wrong = Vec::new();
+        for (name, count) in Marks::NAMES.iter().zip(self.both).chain([(&"reused_ports", self.reused)]) {
+            assert_eq!(agreed(name, column), count, "frames with {name} by both, in docs/verification.md");
+        }
         for (class, (count, examples)) in self.differences.0.iter().chain(&self.misread.0) {
             println!("{class} | {count}");
             if expected.get(class) != Some(count) {
@@ -62,6 +65,14 @@ impl Result {
         wrong.extend(gone.inspect(|class| println!("{class} | 0, documented {}", expected[*class])));
         assert!(wrong.is_empty(), "not as in docs/verification.md: {wrong:#?}");
     }
+}
+
+/// Frames with a flag by both, by the documentation: flag, our term, and the frames of the corpus and of those generated.
+fn agreed(flag: &str, column: usize) -> usize {
+    let text = include_str!("../../../docs/verification.md");
+    let row = text.lines().find(|l| l.starts_with(&format!("| `{flag}` |"))).expect("a row for each flag");
+    let counts = row.trim_matches('|').rsplit('|').next().expect("a last cell");
+    counts.split(',').nth(column - 3).and_then(|n| n.trim().parse().ok()).expect("two numbers of frames")
 }
 
 /// Classes and their counts by the documentation: flag, who says it, class, frames of the corpus, frames generated.
