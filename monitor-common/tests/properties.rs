@@ -12,7 +12,7 @@ use monitor_common::parse::{self, Packet};
 use monitor_common::segment::{Segment, flags, packet};
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker::notes::HARD;
-use monitor_common::tracker::state::{Connection, Phase, half, sync_state};
+use monitor_common::tracker::state::{Connection, Phase, candidate, half, sync_state};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use support::*;
@@ -106,6 +106,65 @@ fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() }
 }
 
+/// The same state but for where the numbers begin and which end stands first. What was never set is 0 in both.
+fn same_state(one: &Talk, other: &Talk) -> Result<(), TestCaseError> {
+    for who in [A, B] {
+        let numbers = |t: &Talk| {
+            let (h, f) = (t.half(who), t.fault(who));
+            let (sent, acks) = (&f.candidates[candidate::BEYOND_WINDOW], &f.candidates[candidate::ACK_UNSENT]);
+            let sacks = &f.candidates[candidate::SACK_UNSENT];
+            let own = [
+                ("snd_nxt", h.snd_nxt),
+                ("iss", h.iss),
+                ("fin_end", h.fin_end),
+                ("prev_seq", h.prev_seq),
+                ("rtt_seq", h.rtt_seq),
+                ("hole.lo", f.hole.lo),
+                ("hole.hi", f.hole.hi),
+                ("beyond", sent.actual),
+                ("beyond_edge", sent.expected),
+                ("entry_nxt", f.sync.entry_nxt),
+                ("rto_seq", f.rto_seq),
+                ("shadow_end", f.shadow_end),
+                ("next_iss", f.next_iss),
+                ("rexmit_seq", f.rexmit_seq),
+                ("len_max_end", f.len_max_end),
+                ("over_raw_end", f.over_raw_end),
+                ("scale_from", f.scale_from),
+            ];
+            let others = [
+                ("ack", h.ack),
+                ("edge_max", h.edge_max),
+                ("edge_cur", h.edge_cur),
+                ("prev_ack", h.prev_ack),
+                ("ack_unsent", acks.actual),
+                ("sack_unsent", sacks.actual),
+                ("sack_right", f.sack_right),
+                ("shrink_edge", f.shrink_edge),
+            ];
+            let own = own.map(|(name, n)| (name, n.0, t.rel(who, n)));
+            let others = others.map(|(name, n)| (name, n.0, t.rel(who.other(), n)));
+            own.into_iter().chain(others).collect::<Vec<_>>()
+        };
+        for ((name, a, a_rel), (_, b, b_rel)) in numbers(one).into_iter().zip(numbers(other)) {
+            prop_assert!(a_rel == b_rel || (a, b) == (0, 0), "{who:?} {name}: {a_rel} and {b_rel}");
+        }
+        let plain = |t: &Talk| {
+            let (h, f) = (t.half(who), t.fault(who));
+            let times = (h.last_ns, h.data_ns, h.ack_ns, h.rtt_start_ns, h.bytes, h.flags, h.segments, h.rtt_min_us);
+            let windows = (h.wnd_max, h.wnd, h.syn_wnd, h.first_wnd, h.wscale, h.dup_acks, h.len_max, h.rtt_samples);
+            let hole = (f.hole.since_ns, f.hole.later, f.hole.rexmit_lo, f.hole.rexmit_hi, f.hole.rounds);
+            let sync = (f.sync.state, f.sync.kind, f.sync.hard, f.sync.first_ns, f.sync.since_ns, f.settled);
+            let offsets = (f.shift_lo, f.shift_hi, f.sack_shift, f.phantom, f.dsack_shift, f.sack_lo, f.peer_shift);
+            let hits = (f.shift_hits, f.ack_unsent_hits, f.sack_hits, f.beyond_hits, f.pingpongs, f.rexmits);
+            format!("{times:?} {windows:?} {hole:?} {sync:?} {offsets:?} {hits:?} {}", f.gaps_confirmed)
+        };
+        prop_assert_eq!(plain(one), plain(other), "{:?}", who);
+    }
+    prop_assert_eq!((one.c.flags, one.c.incarnation, one.phase()), (other.c.flags, other.c.incarnation, other.phase()));
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(cases(1_500))]
 
@@ -158,12 +217,15 @@ proptest! {
     #[test]
     fn numbering_and_key_order_do_not_matter(config in configs(), iss in any::<[u32; 2]>()) {
         let seen = miss(&converse(&config), 30, config.seed);
-        let plain = tell(&seen, config.iss, true).notes;
-        prop_assert_eq!(&plain, &tell(&seen, config.iss, false).notes, "key order");
+        let plain = tell(&seen, config.iss, true);
+        let swapped = tell(&seen, config.iss, false);
+        prop_assert_eq!(&plain.notes, &swapped.notes, "key order");
+        same_state(&plain.talk, &swapped.talk)?;
         let mut config = config;
         config.iss = iss;
-        let moved = miss(&converse(&config), 30, config.seed);
-        prop_assert_eq!(&plain, &tell(&moved, iss, true).notes, "numbering");
+        let moved = tell(&miss(&converse(&config), 30, config.seed), iss, true);
+        prop_assert_eq!(&plain.notes, &moved.notes, "numbering");
+        same_state(&plain.talk, &moved.talk)?;
     }
 
     /// A new incarnation carries nothing over.
@@ -253,6 +315,8 @@ fn counters(c: &Connection) -> Vec<u64> {
         let (h, f) = (&c.half[i], &c.fault[i]);
         all.extend([u64::from(h.segments), u64::from(h.rst_count), h.last_ns]);
         all.extend([f.ack_unsent_hits, f.sack_hits, f.beyond_hits, f.rexmits, f.gaps_confirmed].map(u64::from));
+        all.extend([h.rtt_samples, f.after_reset].map(u64::from));
+        all.extend([u64::from(h.len_max), f.rst_ns, u64::from(h.has(half::ACKED_OVER_RAW))]);
         all.extend([f.phantom_hits.min(1), f.ts_regress_hits, f.shrink_hits, f.probes].map(u64::from));
     }
     all
