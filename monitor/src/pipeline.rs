@@ -507,7 +507,7 @@ fn is_desynced(c: &Connection) -> bool {
 
 /// A fault that a connection survives, and that its state alone still tells at its close.
 fn lives_with_a_fault(c: &Connection) -> bool {
-    silent::trickles(c, Direction::Forward) || silent::trickles(c, Direction::Reverse)
+    silent::lives_with_it(c, Direction::Forward) || silent::lives_with_it(c, Direction::Reverse)
 }
 
 #[cfg(test)]

@@ -20,12 +20,15 @@ pub fn rule(history: &History, speaker: Direction) -> Option<Seen> {
     }
     let within_ns = PROMPT_NS.max(u64::from(peer.rtt_min_us) * 2_000);
     let mut found: Option<Seen> = None;
-    for (i, r) in history.records.iter().enumerate() {
+    // What followed the reset at hand is there as well, where it was heard.
+    let later = history.later.segments.iter().map(|f| Recorded { speaker: f.speaker, record: f.record });
+    let all: Vec<Recorded> = history.records.iter().copied().chain(later).collect();
+    for (i, r) in all.iter().enumerate() {
         if r.speaker != speaker.other() || !provokes(r) {
             continue;
         }
-        let before = history.records[..i].iter().rev().find(|o| o.speaker == speaker);
-        let answer = history.records[i + 1..].iter().find(|o| o.speaker == speaker);
+        let before = all[..i].iter().rev().find(|o| o.speaker == speaker);
+        let answer = all[i + 1..].iter().find(|o| o.speaker == speaker);
         let (Some(before), Some(answer)) = (before, answer) else { continue };
         let (old, new) = (&before.record, &answer.record);
         if old.flags & flags::SYN != 0 {

@@ -36,7 +36,7 @@ mod tests {
 
     fn talk(d: &mut Dialogue, window: u16) {
         d.send(Client, syn()).send(Server, syn_ack().no_wscale().wnd(4_000)).send(Client, ack());
-        for _ in 0..60 {
+        for _ in 0..100 {
             d.send(Client, data(window.min(1448).into())).send(Server, ack().wnd(window));
         }
     }

@@ -1,7 +1,7 @@
 //! Segments up to a size are acknowledged, larger ones never, however often they are sent (RFC 2923, RFC 4821).
 
 use super::seen;
-use crate::diagnose::silent::{ATTEMPTS, stuck};
+use crate::diagnose::silent::{ATTEMPTS, stuck_at_end};
 use crate::history::{History, Seen};
 use monitor_common::Anomaly;
 use monitor_common::flow::Direction;
@@ -13,7 +13,7 @@ const SMALLEST: u32 = 500;
 
 /// Expected: the largest size that was acknowledged; actual: the size that never is.
 pub fn rule(history: &History, speaker: Direction) -> Option<Seen> {
-    let stuck = stuck(&history.connection, speaker).filter(|s| s.attempts >= ATTEMPTS)?;
+    let stuck = stuck_at_end(history, speaker).filter(|s| s.attempts >= ATTEMPTS)?;
     let (me, peer) = (history.half(speaker), history.half(speaker.other()));
     let fault = &history.connection.fault[speaker.index()];
     // While the first segment of the largest size is not acknowledged, all that is was smaller.

@@ -2,7 +2,7 @@
 //! 2.3): something on the path drops by the unscaled window.
 
 use super::seen;
-use crate::diagnose::silent::{ATTEMPTS, stuck};
+use crate::diagnose::silent::{ATTEMPTS, stuck_at_end};
 use crate::history::{History, Seen};
 use monitor_common::Anomaly;
 use monitor_common::flow::Direction;
@@ -10,7 +10,7 @@ use monitor_common::tracker::state::half;
 
 /// Expected: the unscaled right edge; actual: the end of what is sent again and again.
 pub fn rule(history: &History, speaker: Direction) -> Option<Seen> {
-    let stuck = stuck(&history.connection, speaker).filter(|s| s.attempts >= ATTEMPTS)?;
+    let stuck = stuck_at_end(history, speaker).filter(|s| s.attempts >= ATTEMPTS)?;
     let (me, peer) = (history.half(speaker), history.half(speaker.other()));
     let fault = &history.connection.fault[speaker.index()];
     let scaled = history.connection.scale_known() && me.has(half::WSCALE) && peer.has(half::WSCALE) && peer.wscale > 0;

@@ -139,6 +139,34 @@ pub fn judge(history: &History, reset: Option<&ResetView>) -> Option<DesyncView>
     found.min_by_key(|d| (matches!(d.kind, kind::ACK_WAR | kind::NONE), d.first_ns))
 }
 
+/// The receiver's window collapsed after the handshake and the data trickles: whoever loses patience, that is why.
+fn lives_with_wrong_scale(history: &History, reset: Option<&ResetView>, data: Direction) -> bool {
+    let c = &history.connection;
+    match reset {
+        Some(r) => r.effective && silent::trickles(c, data.other()),
+        None => silent::lives_with_it(c, data.other()),
+    }
+}
+
+fn slow(history: &History, data: Direction) -> bool {
+    silent::trickles(&history.connection, data.other()) || took_back_scale(history, data)
+}
+
+/// The first window after the SYN was the SYN's own although a scale was agreed, and the right edge has moved back by
+/// eight times as much since, with data held up at it (DIAGNOSIS 2.3).
+fn took_back_scale(history: &History, data: Direction) -> bool {
+    let (me, peer) = (history.half(data.other()), history.half(data));
+    let suspect = history.seen(Anomaly::WindowUnscaledSuspect).any(|s| s.speaker == data.other());
+    let back = me.edge_max.distance(me.edge_cur);
+    let held = flight_size(peer, me) > 0 || me.edge_cur == me.ack;
+    suspect && held && back > 8 * i32::from(me.syn_wnd)
+}
+
+fn waits_for_reader(history: &History, data: Direction) -> bool {
+    let closed = history.seen(Anomaly::ZeroWindow).any(|s| s.speaker == data.other());
+    closed && history.connection.fault[data.index()].probes > 0
+}
+
 /// One packet with two number spaces, or windows that cannot be meant: no stall is needed to know (DIAGNOSIS 2.2).
 fn proves_itself(kind: u8) -> bool {
     matches!(kind, kind::SACK_OFFSET | kind::WSCALE)
@@ -153,12 +181,13 @@ fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -
 
     let (kind, fixed_ns) = match sync.state {
         // The state machine has forgotten a fault that moves on however slowly; the window has not.
-        _ if reset.is_none()
-            && sync.state != sync_state::DESYNCED
-            && silent::trickles(&history.connection, data.other()) =>
-        {
+        _ if sync.state != sync_state::DESYNCED && lives_with_wrong_scale(history, reset, data) => {
             (kind::WSCALE, receiver.last_ns)
         }
+        // An unscaled window that was taken for a scaled one goes back a hundred bytes for every byte received.
+        _ if took_back_scale(history, data) => (kind::WSCALE, receiver.last_ns),
+        // A closed window is full, not withdrawn: with an answer to every probe its reader is what everybody waits for.
+        _ if sync.kind == kind::SHRINK && waits_for_reader(history, data) => return None,
         sync_state::DESYNCED if sync.kind != kind::GAP => (sync.kind, sync.since_ns),
         // Blame for a gap needs its sender's later words; without them it is loss (see `open_hole`).
         sync_state::DESYNCED if hole_hard => (kind::GAP, sync.since_ns),
@@ -186,7 +215,7 @@ fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -
         .iter()
         .all(|d| history.all_acked(*d) && open_hole(history, *d).is_none());
     let closed = history.connection.fin_acked(Direction::Forward) && history.connection.fin_acked(Direction::Reverse);
-    let survived = reset.is_none() && proves_itself(kind);
+    let survived = proves_itself(kind) && (reset.is_none() || kind == kind::WSCALE && slow(history, data));
     if (everything_acked || closed || ended_clean) && !survived {
         return None;
     }

@@ -4,6 +4,8 @@
 //! What is still going on is no end. A capture that merely stops while a retransmission is due must not be taken for
 //! one, so the bar is what came after the last attempt, or so many attempts that nobody waits any more.
 
+use crate::history::History;
+use monitor_common::Anomaly;
 use monitor_common::flow::Direction;
 use monitor_common::tracker::state::{Connection, Phase, half, sync_state};
 use monitor_common::tracker::{MS, SECOND, stall_ns};
@@ -45,6 +47,29 @@ pub fn stuck(c: &Connection, sender: Direction) -> Option<Stuck> {
     })
 }
 
+/// As [`stuck`], also where the sender has new data to send meanwhile: what it sends late does not free it.
+pub fn stuck_at_end(history: &History, sender: Direction) -> Option<Stuck> {
+    let c = &history.connection;
+    let (me, peer) = (&c.half[sender.index()], &c.half[sender.other().index()]);
+    let fault = &c.fault[sender.index()];
+    let una = peer.ack;
+    if !peer.has(half::ACKED) || fault.rto_seq != una || !me.snd_nxt.after(una) {
+        return None;
+    }
+    let backoff = history.seen(Anomaly::RtoBackoff).find(|s| s.speaker == sender && s.expected == una.0);
+    match (stuck(c, sender), backoff) {
+        (Some(s), _) if s.since_ns <= s.last_try_ns => Some(s),
+        // The first note is of the third retransmission.
+        (_, Some(b)) => Some(Stuck {
+            sender,
+            attempts: b.count.saturating_add(2).min(u32::from(u8::MAX)) as u8,
+            since_ns: b.first_ns.min(fault.rto_ns),
+            last_try_ns: fault.rto_ns,
+        }),
+        (s, None) => s,
+    }
+}
+
 /// Whether `receiver`'s window is closed and the other end asks again and again.
 pub fn closed_window(c: &Connection, receiver: Direction) -> bool {
     c.half[receiver.index()].has(half::ZERO_WINDOW) && c.fault[receiver.other().index()].probes >= PROBES
@@ -63,7 +88,12 @@ pub fn trickles(c: &Connection, receiver: Direction) -> bool {
     window < u32::from(me.syn_wnd) / TRICKLE
         && peer.segments >= ENOUGH_SEGMENTS
         && average < mss / u64::from(TRICKLE)
-        && peer.bytes > u64::from(me.syn_wnd)
+        && peer.bytes > 4 * mss
+}
+
+/// As [`trickles`], for so much data that it matters also where nobody gave up.
+pub fn lives_with_it(c: &Connection, receiver: Direction) -> bool {
+    trickles(c, receiver) && c.half[receiver.other().index()].bytes > u64::from(c.half[receiver.index()].syn_wnd)
 }
 
 /// Whether a connection that leaves the observer's sight without a RST is worth a look: it is out of sync, or somebody
@@ -78,7 +108,7 @@ pub fn is_worth_an_end(c: &Connection) -> bool {
     c.fault.iter().any(|f| unsound(f.sync.state))
         || both
             .into_iter()
-            .any(|d| stuck(c, d).is_some_and(|s| s.attempts >= ATTEMPTS) || closed_window(c, d) || trickles(c, d))
+            .any(|d| stuck(c, d).is_some_and(|s| s.attempts >= ATTEMPTS) || closed_window(c, d) || lives_with_it(c, d))
 }
 
 /// Whether it is over, as far as an observer can tell that watched until `until_ns`.

@@ -3,7 +3,7 @@
 use super::desync::{self, DesyncView, OpenHole, open_hole};
 use super::forged::{self, Assessment};
 use super::shape::{Mechanism, ResetView, echo_ns};
-use super::silent::{Stuck, stuck};
+use super::silent::{Stuck, stuck, stuck_at_end};
 use super::words::{count, duration};
 use crate::history::{End, History, KernelFact};
 use monitor_common::Anomaly;
@@ -81,6 +81,28 @@ impl<'a> View<'a> {
                 .max_by_key(|s| s.attempts),
             None => None,
         }
+    }
+
+    /// The end whose data did not get through, whoever gave up first: it may also be that the other end closed and
+    /// refused what came late.
+    pub fn held_up(&self) -> Option<Stuck> {
+        if !self.fell_silent() && self.effective().is_none() {
+            return None;
+        }
+        [Direction::Forward, Direction::Reverse]
+            .into_iter()
+            .filter_map(|d| stuck_at_end(self.history, d))
+            .max_by_key(|s| s.attempts)
+    }
+
+    /// The other end of a stuck sender still spoke while it was stuck: it lives, and the way back works.
+    pub fn alive_beside(&self, stuck: &Stuck) -> bool {
+        let until_ns = match &self.reset {
+            // What the stuck end's own reset answers came after it had given up.
+            Some(r) if r.sender == stuck.sender => stuck.last_try_ns,
+            _ => u64::MAX,
+        };
+        self.records(stuck.sender.other()).any(|r| r.time_ns > stuck.since_ns && r.time_ns < until_ns)
     }
 
     /// The other end of a stuck sender spoke after the first attempt and before the last, so the way back works and the

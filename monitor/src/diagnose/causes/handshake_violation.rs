@@ -31,7 +31,7 @@ fn judge(view: &View) -> Option<Judgement> {
     } else if let Some(s) = numbers(Anomaly::SynackIsnChange) {
         ("SYN-ACKs disagree about their initial number and one has", s.expected, s.actual)
     } else if me.has(half::SYN)
-        && !view.history.is_client(sender)
+        && (!view.history.is_client(sender) || peer.has(half::SYN))
         && matches!(view.history.phase, Phase::SynReceived | Phase::Established)
         && view.no_data()
         && reset.seq() != me.iss.add(1)
@@ -44,7 +44,8 @@ fn judge(view: &View) -> Option<Judgement> {
     };
     Some(Judgement {
         culprit: Culprit::Middlebox,
-        kernel_agrees: by_kernel,
+        // At a listener the bad third segment is one of no connection.
+        kernel_agrees: by_kernel || view.reason_is(&["TCP_FLAGS"]),
         summary: format!(
             "The handshake does not fit together: the {fact} {actual} where {expected} is right, so {} answered with a \
              reset.",

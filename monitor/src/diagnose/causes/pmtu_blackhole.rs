@@ -16,7 +16,7 @@ const BY_ICMP: u8 = 85;
 const JUST_NS: u64 = 5 * SECOND;
 
 fn judge(view: &View) -> Option<Judgement> {
-    let stuck = view.gave_up()?;
+    let stuck = view.held_up()?;
     let sender = stuck.sender;
     let seen = view.history.seen(Anomaly::SizeDependentLoss).find(|s| s.speaker == sender)?;
     let (passed, lost) = (seen.expected, seen.actual);
@@ -26,7 +26,7 @@ fn judge(view: &View) -> Option<Judgement> {
     let receiver = view.half(sender.other());
     // The first large one followed the last small one that passed; hours later the path may have died in between.
     let since_ns = stuck.since_ns.saturating_sub(receiver.last_ns.min(receiver.ack_ns));
-    let alive = view.heard_meanwhile(&stuck);
+    let alive = view.alive_beside(&stuck);
     if since_ns > JUST_NS && !alive {
         return Some(Judgement::near(
             45,
@@ -111,6 +111,20 @@ mod tests {
             let at = large_ones_vanish(d, 1448, 10);
             d.wait_ms(20_000).send(Server, data(40).acking(at)).send(Client, reply(at));
             expect(&d.verdict(), "pmtu_blackhole", None, "network");
+        });
+    }
+
+    /// S45: the other end gives up first and closes; what comes late is refused.
+    #[test]
+    fn the_other_ends_close_and_refusal_change_nothing() {
+        everywhere(|d| {
+            let at = large_ones_vanish(d, 1448, 10);
+            d.send(Server, fin().acking(at)).wait_ms(50).send_lost(Client, data(20));
+            let s = d.snd_nxt(Server);
+            d.send(Server, reply(s));
+            let v = d.verdict();
+            expect(&v, "pmtu_blackhole", None, "network");
+            assert!(v.also_considered.iter().any(|c| c.cause == "data_after_close"), "{v:#?}");
         });
     }
 

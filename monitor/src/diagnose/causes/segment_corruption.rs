@@ -13,7 +13,7 @@ const BASE: u8 = 85;
 const DAMAGED: u32 = 2;
 
 fn judge(view: &View) -> Option<Judgement> {
-    let stuck = view.gave_up()?;
+    let stuck = view.held_up()?;
     let sender = stuck.sender;
     let bad = view.history.seen(Anomaly::CsumBad).find(|s| s.speaker == sender)?;
     let by_kernel = view.dropped("TCP_CSUM").is_some_and(|f| f.local == sender.other());

@@ -21,9 +21,10 @@ fn judge(view: &View) -> Option<Judgement> {
     let (me, peer) = (view.half(receiver), view.half(d.data));
     // The receiver's first window equals its SYN's although both should differ by the shift, and data ran beyond it.
     let unscaled = view.history.seen(Anomaly::WindowUnscaledSuspect).any(|s| s.speaker == receiver);
-    let collapsed = d.kind == kind::WSCALE;
-    let overran = unscaled && d.kind == kind::OVERRUN;
-    if !collapsed && !overran {
+    let collapsed = d.kind == kind::WSCALE && me.has(half::COLLAPSED);
+    let took_back = d.kind == kind::WSCALE && !collapsed;
+    let overran = unscaled && matches!(d.kind, kind::OVERRUN | kind::SHRINK);
+    if !collapsed && !overran && !took_back {
         return None;
     }
     // A stripped option is missing from one SYN; an altered one is there on both. Seen from beyond the device, the
@@ -36,14 +37,25 @@ fn judge(view: &View) -> Option<Judgement> {
         culprit: Culprit::Middlebox,
         by_window: true,
         further_classes: further_classes(view.history, d),
-        summary: format!(
-            "The ends disagree about window scaling: {} offered {} bytes in its SYN, and its next window, {}<<{shift} \
-             as the options seen here say, cannot follow that; {}.",
-            view.who(receiver),
-            me.syn_wnd,
-            me.first_wnd,
-            view.ending(d),
-        ),
+        summary: if collapsed {
+            format!(
+                "The ends disagree about window scaling: {} offered {} bytes in its SYN, and its next window, {}<<{shift} as \
+                 the options seen here say, cannot follow that; {}.",
+                view.who(receiver),
+                me.syn_wnd,
+                me.first_wnd,
+                view.ending(d),
+            )
+        } else {
+            format!(
+                "The ends disagree about window scaling: the windows of {} start at the {} of its SYN and are not scaled, \
+                 although the options seen here say <<{shift}; {} was free to send far more than there was room for; {}.",
+                view.who(receiver),
+                me.syn_wnd,
+                view.who(d.data),
+                view.ending(d),
+            )
+        },
         advice: "Look for a device that removes or changes the window-scale option of SYNs (option clearing, TCP \
                  normaliser, an old firewall), or a path on which the SYN took another way than the data. Compare the \
                  SYN and SYN-ACK options at both ends."
@@ -56,7 +68,7 @@ fn judge(view: &View) -> Option<Judgement> {
 /// A device on the way tracks the window without its scale: what ends within the bare window field passes, nothing
 /// beyond. Both ends are in order.
 fn tracked_unscaled(view: &View) -> Option<Judgement> {
-    let stuck = view.gave_up()?;
+    let stuck = view.held_up()?;
     let sender = stuck.sender;
     let receiver = sender.other();
     let seen = view.history.seen(Anomaly::WindowDependentLoss).find(|s| s.speaker == sender)?;
@@ -66,6 +78,14 @@ fn tracked_unscaled(view: &View) -> Option<Judgement> {
             60,
             "small writes that end beyond the unscaled window and vanish too: here every segment that vanished was also \
              larger than any that arrived",
+        ));
+    }
+    // A path that died altogether looks the same, unless something passed beside what vanished.
+    let passed_beside = view.half(receiver).ack_ns >= view.half(sender).data_ns || view.alive_beside(&stuck);
+    if !passed_beside {
+        return Some(Judgement::near(
+            45,
+            "something that passes while what lies beyond the unscaled window vanishes: here nothing was heard any more",
         ));
     }
     let (edge, end) = (SeqNum(seen.expected), SeqNum(seen.actual));
@@ -129,6 +149,22 @@ mod tests {
             expect(&v, "window_scale_fault", Some("tracked_unscaled"), "middlebox");
             assert_eq!((v.confidence, v.mechanism.name()), (75, "timeout_no_rst"));
             assert!(v.summary.contains("61 bytes beyond"), "{}", v.summary);
+        });
+    }
+
+    /// S15: a path that died. That the request was larger than the bare window field means nothing when nothing passes.
+    #[test]
+    fn a_dead_path_is_not_a_device_that_tracks_windows() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 1000).exchange(Server, 1000).wait_ms(100);
+            let at = d.snd_nxt(Client);
+            d.send_lost(Client, data(1000));
+            for gap in [210, 420, 840, 1_660, 3_300] {
+                d.wait_ms(gap).send_lost(Client, data(1000).seq(at));
+            }
+            expect(&diagnose(&d.open(End::Silent)), "path_blackhole", None, "network");
+            d.wait_ms(9_000).send(Server, data(1000).acking(at)).send(Client, reply(at));
+            expect(&d.verdict(), "path_blackhole", None, "network");
         });
     }
 
