@@ -231,6 +231,8 @@ fn chosen(ids: &[String]) -> anyhow::Result<Vec<&'static Scenario>> {
             return Ok(all);
         }
         match all.iter().find(|scenario| scenario.id.eq_ignore_ascii_case(id)) {
+            // Twice at once would write the same captures.
+            Some(&scenario) if chosen.iter().any(|&known: &&Scenario| known.id == scenario.id) => {}
             Some(&scenario) => chosen.push(scenario),
             None => bail!("no scenario {id}; `whyrst-lab scenario --list` names them"),
         }

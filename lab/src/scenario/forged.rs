@@ -264,7 +264,7 @@ fn thrown_in(stage: &mut Stage) -> Result<Happened, LabError> {
     let device = stage.device(Delay::FAR, thrower)?;
     let (client, server) = stage.pair(PORT)?;
     let mut happened = between(&client, &server)?;
-    let writer = Writer::start(client, 4_000_000, Pace { chunk: 1448, pause: Duration::from_millis(6) })?;
+    let writer = Writer::start(client, 4_000_000, Pace { chunk: 1448, pause: Duration::from_millis(12) })?;
     let reader = Reader::start(server)?;
     apps::expect("the server", End::Error(libc::ECONNRESET), reader.finish(PATIENCE)?)?;
     apps::expect("the client", End::Error(libc::ECONNRESET), writer.finish(PATIENCE)?)?;

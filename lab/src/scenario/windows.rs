@@ -265,7 +265,8 @@ fn tracked_unscaled(stage: &mut Stage, small: bool) -> Result<Happened, LabError
     stage.net.server.sysctl("net.ipv4.tcp_rmem", BUFFERS_FOR_SCALE_10)?;
     let (lifted, dropped) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let tracker = WindowTracker { edge: None, lifted: Arc::clone(&lifted), dropped: Arc::clone(&dropped) };
-    let device = stage.device(Delay::NONE, tracker)?;
+    // Far enough away that no acknowledgement moves the edge while the ten writes leave.
+    let device = stage.device(Delay::FAR, tracker)?;
     let (mut client, mut server) = stage.pair(PORT)?;
     let mut happened = between(&client, &server)?;
     // A greeting, whose acknowledgement tells nothing yet; the device learns the window from it.
