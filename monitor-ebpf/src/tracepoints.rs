@@ -140,26 +140,38 @@ pub fn dropped(ctx: &BtfTracePointContext) {
     }
     let skb = argument(ctx, 0);
     let o = OFFSETS.load();
-    let Some(packet) = headers(skb, &o) else { return };
-    let (key, direction) = FlowKey::canonical(packet.src, packet.src_port, packet.dst, packet.dst_port);
-    let Some(slot) = table::slot_of(&key) else { return };
-    let Some(tally) = tally() else { return };
-    let socket = if o.has_drop_socket != 0 { argument(ctx, 3) } else { 0 };
-    let mut watched = socket != 0 && is_watched(netns_of_socket(socket, &o));
-    if !watched {
-        watched = is_watched(netns_of_packet(skb, &o));
-    }
-    if !watched {
-        add(&mut tally.elsewhere);
+    if !headers(skb, &o) {
         return;
     }
+    // verifier: what was read passes through map memory and is looked up anew, as in the hooks. On the stack of 6.1 every
+    // way in which a read can fail made the search for the slot be walked once more (1,000,000 instructions and over).
+    let Some(event) = building(PACKET) else { return };
+    let (key, direction) = FlowKey::canonical(event.remote, event.remote_port, event.local, event.local_port);
+    event.key = key;
+    event.family = direction as u8;
+    let Some(event) = building(PACKET) else { return };
+    let Some(slot) = table::slot_of(&event.key) else { return };
+    let Some(tally) = tally() else { return };
+    if NETNS.load() != 0 {
+        let socket = if o.has_drop_socket != 0 { argument(ctx, 3) } else { 0 };
+        event.netns = if socket != 0 { netns_of_socket(socket, &o) } else { 0 };
+        if !is_watched(event.netns) {
+            event.netns = netns_of_packet(skb, &o);
+        }
+        if !is_watched(event.netns) {
+            add(&mut tally.elsewhere);
+            return;
+        }
+    }
+    // A packet that has not come in through an interface was made here.
+    event.has_trigger = (read::<u32>(skb, o.skb_iif) == 0) as u8;
+    let Some(event) = building(PACKET) else { return };
     let segment = drops::Segment {
         reason: reason as u16,
-        speaker: direction as u8,
-        flags: packet.flags,
-        // A packet that has not come in through an interface was made here.
-        leaving: (read::<u32>(skb, o.skb_iif) == 0) as u8,
-        seq: SeqNum(packet.seq),
+        speaker: event.family & 1,
+        flags: event.state,
+        leaving: event.has_trigger,
+        seq: SeqNum(event.reason),
     };
     if enter(slot, &segment) {
         add(&mut tally.drops);
@@ -194,53 +206,44 @@ fn enter(slot: u32, segment: &drops::Segment) -> bool {
     entry.enter(segment, unsafe { bpf_ktime_get_ns() })
 }
 
-struct Headers {
-    src: Addr,
-    dst: Addr,
-    src_port: u16,
-    dst_port: u16,
-    seq: u32,
-    flags: u8,
-}
+/// Index into `FACTS` of the packet that is dropped: its addresses as `remote` (source) and `local`, its sequence number
+/// as `reason`, its flags as `state`.
+const PACKET: u8 = 0;
 
-/// Addresses and TCP header of a packet, where it is TCP right behind IP. The transport offset is worked out anew: it is
-/// not set yet where generic XDP drops.
+/// Reads addresses and TCP header of a packet into [`PACKET`], where it is TCP right behind IP. The transport offset is
+/// worked out anew: it is not set yet where generic XDP drops.
 #[inline(always)]
-fn headers(skb: u64, o: &Offsets) -> Option<Headers> {
+fn headers(skb: u64, o: &Offsets) -> bool {
+    let Some(event) = building(PACKET) else { return false };
     let head = read::<u64>(skb, o.skb_head);
-    let network = read::<u16>(skb, o.skb_network_header);
     if head == 0 {
-        return None;
+        return false;
     }
-    let ip = head + network as u64;
+    let ip = head + read::<u16>(skb, o.skb_network_header) as u64;
     let first = read::<u8>(ip, 0);
-    let (src, dst, length) = match first >> 4 {
-        4 => {
-            // Later fragments have no TCP header.
-            let offset = u16::from_be(read::<u16>(ip, 6)) & 0x1fff;
-            if read::<u8>(ip, 9) != IPPROTO_TCP || offset != 0 {
-                return None;
-            }
-            let (src, dst) = (u32::from_be(read::<u32>(ip, 12)), u32::from_be(read::<u32>(ip, 16)));
-            (v4(src), v4(dst), (first as u64 & 0xf) * 4)
+    let mut tcp = ip + 40;
+    if first >> 4 == 4 {
+        // Later fragments have no TCP header.
+        if read::<u8>(ip, 9) != IPPROTO_TCP || u16::from_be(read::<u16>(ip, 6)) & 0x1fff != 0 {
+            return false;
         }
-        6 => {
-            if read::<u8>(ip, 6) != IPPROTO_TCP {
-                return None;
-            }
-            (address6(ip, 8), address6(ip, 24), 40)
+        event.remote = v4(u32::from_be(read::<u32>(ip, 12)));
+        event.local = v4(u32::from_be(read::<u32>(ip, 16)));
+        tcp = ip + (first as u64 & 0xf) * 4;
+    } else if first >> 4 == 6 {
+        if read::<u8>(ip, 6) != IPPROTO_TCP {
+            return false;
         }
-        _ => return None,
-    };
-    let tcp = ip + length;
-    Some(Headers {
-        src,
-        dst,
-        src_port: u16::from_be(read::<u16>(tcp, 0)),
-        dst_port: u16::from_be(read::<u16>(tcp, 2)),
-        seq: u32::from_be(read::<u32>(tcp, 4)),
-        flags: read::<u8>(tcp, 13),
-    })
+        event.remote = address6(ip, 8);
+        event.local = address6(ip, 24);
+    } else {
+        return false;
+    }
+    event.remote_port = u16::from_be(read::<u16>(tcp, 0));
+    event.local_port = u16::from_be(read::<u16>(tcp, 2));
+    event.reason = u32::from_be(read::<u32>(tcp, 4));
+    event.state = read::<u8>(tcp, 13);
+    true
 }
 
 #[inline(always)]
