@@ -348,7 +348,7 @@ fn seen(e: &Entry, anomaly: Anomaly) -> Seen {
 }
 
 /// Records of this life, by time. The recorder's slots are reused by the next life without being cleared.
-fn in_order(recorder: &Recorder, c: &Connection) -> Vec<Recorded> {
+pub fn in_order(recorder: &Recorder, c: &Connection) -> Vec<Recorded> {
     let mut out: Vec<Recorded> = [Direction::Forward, Direction::Reverse]
         .into_iter()
         .flat_map(|speaker| {

@@ -8,8 +8,9 @@ use monitor_common::tracker::close::Effect;
 
 /// How long what follows a RST bears on it: T of DIAGNOSIS 4.1.
 pub const LATER_NS: u64 = 2 * SECOND;
-/// Segments kept. A RST's claimed sender is reported three times at most, further RSTs four times an end.
-const MOST: usize = 32;
+/// Segments kept. A RST's claimed sender is reported three times at most, further RSTs four times an
+/// end, each report and the table with the last eight headers of both.
+const MOST: usize = 64;
 
 /// Segments after the first effective RST, both ends, oldest first.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -5,7 +5,7 @@ use crate::diagnose;
 use crate::diagnose::shape::ResetView;
 use crate::diagnose::silent;
 use crate::finding::{Finding, FindingKind};
-use crate::history::{End, History, KernelFact, PayloadFacts, Relative};
+use crate::history::{End, History, KernelFact, PayloadFacts, Relative, in_order};
 use crate::later::{Followed, LATER_NS};
 use crate::relatives;
 use crate::report::{self, FirstReset};
@@ -13,6 +13,7 @@ use crate::surroundings::aftermath::Aftermath;
 use crate::surroundings::flows::Flows;
 use crate::surroundings::ttl::Ttls;
 use monitor_common::event::{Event, FullEvent, why};
+use monitor_common::evidence::Recorder;
 use monitor_common::flow::{Addr, Direction, FlowKey};
 use monitor_common::segment::flags;
 use monitor_common::tracker::close::Effect;
@@ -97,7 +98,7 @@ impl Resets {
 }
 
 /// Looks up what the table holds in a slot, or under a key.
-pub type Lookup<'a> = dyn FnMut(u32, &FlowKey) -> Option<Connection> + 'a;
+pub type Lookup<'a> = dyn FnMut(u32, &FlowKey) -> Option<(Connection, Recorder)> + 'a;
 
 /// Reports in, findings out.
 pub struct Pipeline {
@@ -228,11 +229,7 @@ impl Pipeline {
             return;
         }
         let (from, until) = (p.history.time_ns, p.history.time_ns.saturating_add(LATER_NS));
-        // RSTs are known from their own reports, with what they do.
-        let others = History::from_full(full).records.into_iter().filter(|r| r.record.flags & flags::RST == 0);
-        for r in others.filter(|r| r.record.time_ns > from && r.record.time_ns <= until) {
-            p.history.later.add(Followed { speaker: r.speaker, record: r.record, identity: 0, effect: None });
-        }
+        add_later(&mut p.history, &full.recorder, &event.connection);
         if event.time_ns > until || event.time_ns < from {
             return;
         }
@@ -362,8 +359,8 @@ impl Pipeline {
         self.order.push_back(life);
     }
 
-    /// Hands out what is due at `now_ns` (tracker clock), oldest first. `lookup` knows how many RSTs there were: not
-    /// each is reported.
+    /// Hands out what is due at `now_ns` (tracker clock), oldest first. `lookup` knows how many RSTs there were, and what
+    /// was last heard: not each segment is reported.
     pub fn flush(
         &mut self,
         now_ns: u64,
@@ -382,8 +379,13 @@ impl Pipeline {
                 self.tell(&p, to_unix, sink);
                 continue;
             };
-            let table = lookup(p.slot, &p.life.0).filter(|c| life_of(c) == p.life);
-            table.iter().for_each(|c| resets.count(c));
+            let table = lookup(p.slot, &p.life.0).filter(|(c, _)| life_of(c) == p.life);
+            if let Some((c, recorder)) = &table {
+                resets.count(c);
+                if !resets.superseded {
+                    add_later(&mut p.history, recorder, c);
+                }
+            }
             if now_ns < resets.final_ns && !crowded {
                 let final_ns = resets.final_ns;
                 if is_proven(&p.history) {
@@ -493,6 +495,18 @@ fn life_of(c: &Connection) -> Life {
 /// RSTs of both ends.
 fn resets_of(c: &Connection) -> u32 {
     c.half.iter().map(|h| u32::from(h.rst_count)).sum()
+}
+
+/// What the flight recorder holds of the two seconds after the reset. RSTs are known from their own reports, with what
+/// they do.
+fn add_later(history: &mut History, recorder: &Recorder, c: &Connection) {
+    let (from, until) = (history.time_ns, history.time_ns.saturating_add(LATER_NS));
+    for r in in_order(recorder, c) {
+        let after = r.record.time_ns > from && r.record.time_ns <= until;
+        if after && r.record.flags & flags::RST == 0 {
+            history.later.add(Followed { speaker: r.speaker, record: r.record, identity: 0, effect: None });
+        }
+    }
 }
 
 /// The kernel of the RST's sender said that it sent it: nothing that follows can change that.

@@ -293,7 +293,11 @@ impl Live {
         while self.drain(BATCH) == BATCH {}
         let offset = clock_offset();
         let table = &self.shared.table;
-        self.pipeline.finish(&mut |slot, _| Some(table.connection(slot)), &|t| t.saturating_add(offset), sink);
+        self.pipeline.finish(
+            &mut |slot, _| Some((table.connection(slot), table.recorder(slot))),
+            &|t| t.saturating_add(offset),
+            sink,
+        );
         if let Some(pins) = self.pinned.take() {
             drop(pins);
         }
@@ -303,7 +307,7 @@ impl Live {
     fn flush(&mut self, sink: &mut (dyn FnMut(Finding) + Send)) {
         let offset = clock_offset();
         let table = &self.shared.table;
-        let lookup = &mut |slot, _: &_| Some(table.connection(slot));
+        let lookup = &mut |slot, _: &_| Some((table.connection(slot), table.recorder(slot)));
         self.pipeline.flush(monotonic_now(), lookup, &|t| t.saturating_add(offset), sink);
     }
 

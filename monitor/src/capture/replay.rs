@@ -249,7 +249,7 @@ impl Replay {
         sink: &mut dyn FnMut(Output) -> std::io::Result<()>,
     ) -> Result<(), ReplayError> {
         let (engine, found) = (&self.engine, &mut self.found);
-        let lookup = &mut |_, key: &FlowKey| engine.get(key).map(|s| s.connection);
+        let lookup = &mut |_, key: &FlowKey| engine.get(key).map(|s| (s.connection, s.recorder));
         self.pipeline.flush(now_ns, lookup, &|t| t, &mut |finding| found.push(finding));
         self.hand_out(summary, sink)
     }
@@ -305,7 +305,7 @@ impl Replay {
             self.end_of_life(slot, end, truncated, sink)?;
         }
         let found = &mut self.found;
-        let lookup = &mut |_, key: &FlowKey| engine.get(key).map(|s| s.connection);
+        let lookup = &mut |_, key: &FlowKey| engine.get(key).map(|s| (s.connection, s.recorder));
         self.pipeline.finish(lookup, &|t| t, &mut |finding| found.push(finding));
         self.hand_out(summary, sink)
     }

@@ -20,7 +20,7 @@ fn run(d: &Dialogue, facts: Vec<KernelFact>) -> (Pipeline, Vec<Finding>) {
 }
 
 fn flush(p: &mut Pipeline, d: &Dialogue, now_ns: u64, found: &mut Vec<Finding>) {
-    p.flush(now_ns, &mut |_, _| Some(*d.connection()), &|t| t, &mut |f| found.push(f));
+    p.flush(now_ns, &mut |_, _| Some((*d.connection(), Recorder::default())), &|t| t, &mut |f| found.push(f));
 }
 
 /// The server aborts into a burst: ten answers of the dead socket, more than are reported one by one.

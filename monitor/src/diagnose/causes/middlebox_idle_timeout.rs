@@ -33,9 +33,11 @@ fn judge(view: &View) -> Option<Judgement> {
     let idle = view.idle_before_end_ns();
     let tests = view.forged.as_ref();
     let expired = reset.trigger.is_none() && tests.is_some_and(|a| a.has("both_directions"));
+    // Where only one of the two is seen: an abort as no stack makes it that agreed on what this one did.
+    let odd = reset.trigger.is_none() && tests.is_some_and(|a| a.has("option_shape") && !a.genuine_look);
     let not_its_own = tests.is_some_and(|a| a.score >= INJECTED || a.alive);
     let long = view.idled();
-    if !(long && (not_its_own || expired) || expired && idle >= SHORT_IDLE_NS) {
+    if !(long && (not_its_own || expired || odd) || expired && idle >= SHORT_IDLE_NS) {
         return (long && reset.mechanism.is_reply() && view.reason().is_none()).then(|| {
             Judgement::near(
                 UNPROVEN,
@@ -47,7 +49,8 @@ fn judge(view: &View) -> Option<Judgement> {
             )
         });
     }
-    let mut base = if long { BASE } else { SHORT };
+    let proven = not_its_own || expired;
+    let mut base = if long && proven { BASE } else { SHORT };
     let timer = usual_timer(idle);
     base += if timer.is_some() { KNOWN_TIMER } else { 0 };
     let probed = [Anomaly::KeepaliveProbe, Anomaly::KeepaliveUnanswered].iter().any(|a| view.history.any(*a));
@@ -58,6 +61,7 @@ fn judge(view: &View) -> Option<Judgement> {
     Some(Judgement {
         variant,
         culprit: Culprit::Middlebox,
+        culprit_cap: (!proven).then_some(UNPROVEN),
         mechanism: Some(Mechanism::Forged),
         summary: format!("Nothing moved for {}{known}; a device between the ends forgot the connection and {how}{proof}.", duration(idle)),
         advice: "Compare the idle limits of the firewalls, NAT gateways and load balancers of the path with this silence, and \

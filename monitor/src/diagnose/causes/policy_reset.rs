@@ -49,7 +49,8 @@ fn local(view: &View, reset: &ResetView) -> Option<Judgement> {
         d.speaker == refused && !d.leaving && fact.time_ns.abs_diff(reset.record.time_ns) <= TOGETHER_NS
     })?;
     let watched = view.history.surroundings.kernel_watched;
-    let here = view.half(reset.sender).fed_by == Hook::Egress as u8
+    let me = view.half(reset.sender);
+    let here = me.has(half::SEEN) && me.fed_by == Hook::Egress as u8
         || view.history.hook == Hook::Egress as u8 && view.history.surroundings.sender_is_local == Some(true);
     if !watched || !here {
         return None;

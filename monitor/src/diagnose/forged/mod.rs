@@ -137,11 +137,22 @@ pub fn assess(history: &History, reset: &ResetView) -> Option<Assessment> {
     Some(Assessment { hits, score, alive, variant, genuine_look, signature: signature::of(&s) })
 }
 
+/// Silence that a RST ends: the tracker notes it with other segments only.
+fn idle_gap(history: &History, reset: &ResetView) -> Option<Seen> {
+    let before = |r: &&crate::history::Recorded| r.record.time_ns < reset.record.time_ns;
+    let last = history.records.iter().filter(before).map(|r| r.record.time_ns).max()?;
+    let long = reset.record.time_ns - last > monitor_common::tracker::IDLE_GAP_NS;
+    let number = history.half(reset.sender).snd_nxt.0;
+    let seen = crate::derive::seen(Anomaly::IdleGap, reset.sender, reset.record.time_ns, number, reset.record.seq.0);
+    long.then_some(seen)
+}
+
 /// The tests that are anomalies, for the list of the finding.
 pub fn anomalies(history: &History) -> Vec<Seen> {
     let Some(reset) = ResetView::of(history) else { return Vec::new() };
-    let Some(assessment) = assess(history, &reset) else { return Vec::new() };
     let mut out: Vec<Seen> = Vec::new();
+    out.extend(idle_gap(history, &reset));
+    let Some(assessment) = assess(history, &reset) else { return out };
     for hit in &assessment.hits {
         let Some((anomaly, expected, actual)) = hit.anomaly else { continue };
         // RST_SEQ_DATA is LIVE_AFTER_RST with more; both names are listed.

@@ -127,7 +127,7 @@ impl<'a> Scene<'a> {
 
     /// S is a socket of this host: delays and hops mean nothing.
     pub fn sender_is_here(&self) -> bool {
-        self.me.fed_by == Hook::Egress as u8
+        self.me.has(half::SEEN) && self.me.fed_by == Hook::Egress as u8
     }
 
     /// Smallest round trip from the observer to S, nanoseconds, and its samples. A segment of R asks, S answers.
