@@ -186,8 +186,6 @@ fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -
         }
         // An unscaled window that was taken for a scaled one goes back a hundred bytes for every byte received.
         _ if took_back_scale(history, data) => (kind::WSCALE, receiver.last_ns),
-        // A closed window is full, not withdrawn: with an answer to every probe its reader is what everybody waits for.
-        _ if sync.kind == kind::SHRINK && waits_for_reader(history, data) => return None,
         sync_state::DESYNCED if sync.kind != kind::GAP => (sync.kind, sync.since_ns),
         // Blame for a gap needs its sender's later words; without them it is loss (see `open_hole`).
         sync_state::DESYNCED if hole_hard => (kind::GAP, sync.since_ns),
@@ -210,6 +208,10 @@ fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -
         _ => return None,
     };
 
+    // A closed window is full, not withdrawn: with probes on their way its reader is what everybody waits for.
+    if kind == kind::SHRINK && waits_for_reader(history, data) {
+        return None;
+    }
     // The benign guard.
     let everything_acked = [Direction::Forward, Direction::Reverse]
         .iter()
