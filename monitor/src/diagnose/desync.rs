@@ -163,8 +163,7 @@ fn took_back_scale(history: &History, data: Direction) -> bool {
 }
 
 fn waits_for_reader(history: &History, data: Direction) -> bool {
-    let closed = history.seen(Anomaly::ZeroWindow).any(|s| s.speaker == data.other());
-    closed && history.connection.fault[data.index()].probes > 0
+    history.seen(Anomaly::ZeroWindow).any(|s| s.speaker == data.other())
 }
 
 /// One packet with two number spaces, or windows that cannot be meant: no stall is needed to know (DIAGNOSIS 2.2).
@@ -208,7 +207,7 @@ fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -
         _ => return None,
     };
 
-    // A closed window is full, not withdrawn: with probes on their way its reader is what everybody waits for.
+    // A window that closed altogether is full: its reader is what everybody waits for.
     if kind == kind::SHRINK && waits_for_reader(history, data) {
         return None;
     }

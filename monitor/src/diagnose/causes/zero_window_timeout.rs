@@ -37,8 +37,9 @@ fn judge(view: &View) -> Option<Judgement> {
     // It got nothing out since the window closed, and asked.
     let closed_ns = end_ns.saturating_sub(fault.zero_window_ns);
     let waited = me.data_ns <= fault.zero_window_ns.saturating_add(SECOND) && closed_ns >= CLOSED_NS;
-    let asked = view.fault(sender).probes > 0;
-    if !waited || !asked {
+    // With data in flight when the window closed, Linux sends that again in place of a probe.
+    let asked = u64::from(view.fault(sender).probes.max(view.fault(sender).rto_streak));
+    if !waited || asked == 0 {
         return Some(Judgement::near(
             40,
             format!("probes of a window that stayed closed for {} or longer", duration(CLOSED_NS)),
@@ -66,7 +67,7 @@ fn judge(view: &View) -> Option<Judgement> {
             view.who_first(receiver),
             duration(closed_ns),
             view.who(sender),
-            count(view.fault(sender).probes.into(), "probe"),
+            count(asked, "probe"),
         ),
         advice: format!(
             "Look at the {}'s application: what keeps it from reading (blocked consumer threads, a stopped process), and \
