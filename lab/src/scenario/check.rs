@@ -218,7 +218,7 @@ impl Check {
         self
     }
 
-    /// The agent must give this reason of its own kernel, and be surer for it.
+    /// The agent must give this reason of its own kernel (or one of several, `A|B`), and be surer for it.
     pub fn kernel(mut self, reason: &'static str) -> Self {
         if let Expect::Finding { kernel, .. } = &mut self.expect {
             *kernel = Some(reason);
