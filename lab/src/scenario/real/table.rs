@@ -531,8 +531,9 @@ fn forgotten(by: &'static [&'static str]) -> Answer {
     cause("peer_lost_state").culprits(by).mechanisms(REPLY)
 }
 
+/// To the ends it is a device between them; to an agent on it, whose kernel tells of the drop, its own host.
 fn refused_by_router() -> Answer {
-    cause("policy_reset").culprits(MIDDLEBOX).mechanisms(&["netfilter_reject"])
+    cause("policy_reset").culprits(&["middlebox", "local_host_policy"]).mechanisms(&["netfilter_reject"])
 }
 
 fn lost(reason: &'static str) -> Vec<Check> {
