@@ -1,6 +1,6 @@
 //! What may be said about a scenario, from where, and what must not be.
 //!
-//! ```ignore
+//! ```text
 //! at(View::Client)
 //!     .accept(cause("seq_translation_fault").culprits(&["middlebox"]))
 //!     .desync("offset", 1000)
