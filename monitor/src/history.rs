@@ -172,6 +172,9 @@ pub struct Relative {
     pub other: u32,
     /// Sequence and acknowledgement both fit.
     pub exact: bool,
+    /// The shared endpoint is the client. Known from the other connection's SYN; without it, a translator that keeps the
+    /// address and changes the port is one in front of clients. None: neither tells.
+    pub shared_is_client: Option<bool>,
 }
 
 impl History {
@@ -233,8 +236,16 @@ impl History {
         }
     }
 
-    /// Direction of what the client sends: from the SYN, else the lower port is taken for the server's.
+    /// Direction of what the client sends: from the SYN, from the connection that this one carries on, else the lower
+    /// port is taken for the server's. A translator may choose any port.
     pub fn client(&self) -> Direction {
+        if self.connection.flags & conn::INITIATOR == 0
+            && let Some((shared, client)) = self.relatives.iter().find_map(|r| Some((r.shared, r.shared_is_client?)))
+        {
+            let shared =
+                if self.endpoint(Direction::Forward) == shared { Direction::Forward } else { Direction::Reverse };
+            return if client { shared } else { shared.other() };
+        }
         client(&self.connection)
     }
 

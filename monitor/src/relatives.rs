@@ -65,14 +65,17 @@ fn fit(stray: &Connection, half: &Half, sender: Direction, other: &Connection, s
     if !acknowledges && !goes_on {
         return None;
     }
+    let (translated, untranslated) = (Endpoint::of(&other.key, shared.other()), Endpoint::of(&stray.key, sender));
+    let from_syn = (other.flags & conn::INITIATOR != 0).then_some(other.initiator == shared as u8);
     Some(Relative {
         key: other.key,
         shared: Endpoint::of(&other.key, shared),
-        translated: Endpoint::of(&other.key, shared.other()),
-        untranslated: Endpoint::of(&stray.key, sender),
+        translated,
+        untranslated,
         number: if acknowledges { half.ack.0 } else { half.prev_seq.0 },
         other: if acknowledges { near.snd_nxt.0 } else { far.snd_nxt.0 },
         exact: acknowledges && goes_on || half.ack == near.snd_nxt,
+        shared_is_client: from_syn.or((translated.addr == untranslated.addr).then_some(false)),
     })
 }
 

@@ -4,7 +4,7 @@
 use super::Bounded;
 use crate::community_id::community_id;
 use crate::finding::{Endpoint, Finding, Related};
-use crate::history::{History, client};
+use crate::history::{History, Relative, client};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::tracker::SECOND;
 
@@ -51,14 +51,20 @@ impl Aftermath {
             by: by.clone(),
         };
         *self.0.entry(relative.key) = Some(Touched { time_ns: history.time_ns, of });
-        vec![other(&relative.key, by)]
+        vec![other(relative, by)]
     }
 }
 
-fn other(key: &FlowKey, by: String) -> Related {
-    // As `history::client` does without a SYN: the relative's own state is not at hand.
-    let c = monitor_common::tracker::state::Connection { key: *key, ..Default::default() };
-    let client: Direction = client(&c);
+fn other(relative: &Relative, by: String) -> Related {
+    let key = &relative.key;
+    let shared =
+        if Endpoint::of(key, Direction::Forward) == relative.shared { Direction::Forward } else { Direction::Reverse };
+    let client = match relative.shared_is_client {
+        Some(true) => shared,
+        Some(false) => shared.other(),
+        // Its own state is not at hand.
+        None => client(&monitor_common::tracker::state::Connection { key: *key, ..Default::default() }),
+    };
     Related {
         community_id: community_id(key),
         client: Endpoint::of(key, client),

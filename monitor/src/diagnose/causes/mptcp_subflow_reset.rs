@@ -10,7 +10,10 @@ pub const CAUSE: Cause = Cause { name: "mptcp_subflow_reset", judge };
 
 const BASE: u8 = 90;
 
-/// Meaning of the kernel's reason (RFC 8684 section 3.6). Where a device damaged the data it is another cause.
+/// A device removed MPTCP's options or changed what they describe (RFC 8684 section 3.6, reason 6).
+const MIDDLEBOX: &str = "MPTCP_RST_EMIDDLEBOX";
+
+/// Meaning of the kernel's reason (RFC 8684 section 3.6).
 fn meaning(reason: &str) -> Option<&'static str> {
     Some(match reason {
         "MPTCP_RST_EUNSPEC" => "no particular reason",
@@ -19,6 +22,7 @@ fn meaning(reason: &str) -> Option<&'static str> {
         "MPTCP_RST_EPROHIBIT" => "policy",
         "MPTCP_RST_EWQ2BIG" => "too much outstanding data",
         "MPTCP_RST_EBADPERF" => "bad performance",
+        MIDDLEBOX => "interference of a device on the path, which made MPTCP's options invalid or removed them",
         _ => return None,
     })
 }
@@ -34,17 +38,23 @@ fn judge(view: &View) -> Option<Judgement> {
             .then(|| Judgement::near(35, "the option MP_TCPRST in the RST, or the kernel's reason MPTCP_RST_*"));
     }
     let why = by_kernel.unwrap_or("a reason that the option of the RST names");
+    let by_device = view.reason_is(&[MIDDLEBOX]);
     Some(Judgement {
-        culprit: Culprit::End(sender),
+        culprit: if by_device { Culprit::Middlebox } else { Culprit::End(sender) },
         kernel_agrees: by_option && by_kernel.is_some(),
         summary: format!(
             "MPTCP of {} closed this subflow, for {why}; the connection that it was part of may live on over others.",
             view.who(sender)
         ),
-        advice:
+        advice: if by_device {
+            "Look for a device between the two that removes TCP options or edits payload: firewall normalisation, \
+             proxies, traffic optimisers. A capture at each end shows which MPTCP options (kind 30) are lost; \
+             `nstat -az | grep MPTcp` at the sender of the reset tells failed checksums from missing mappings."
+        } else {
             "Usually nothing to do. `ss -M` and `nstat -az | grep MPTcp` show the connection and why subflows end; \
-                 `ip mptcp endpoint` what the path manager was told."
-                .into(),
+             `ip mptcp endpoint` what the path manager was told."
+        }
+        .into(),
         decisive: "the option MP_TCPRST in the RST".into(),
         ..Judgement::new(if by_kernel.is_some() { Basis::Kernel(BASE) } else { Basis::Wire(BASE) })
     })

@@ -220,6 +220,7 @@ mod tests {
             number: 4_000,
             other: 4_000,
             exact,
+            shared_is_client: None,
         });
         history
     }
@@ -250,6 +251,25 @@ mod tests {
             let v = diagnose(&with_relative(d, d.history(), Server, true));
             expect(&v, "nat_state_fault", Some("rebind"), "middlebox");
             assert!(v.summary.contains("203.0.113.9:80"), "{}", v.summary);
+        });
+    }
+
+    /// A translator may choose a port below the server's: who the client is, the old connection knows.
+    #[test]
+    fn the_old_connection_tells_who_the_client_is() {
+        everywhere(|d| {
+            download(d);
+            d.observe_from_here();
+            let acked = d.snd_nxt(Client);
+            d.send_lost(Server, data(100)).send(Client, reply(acked));
+            for (shared_is_client, variant, sender) in
+                [(None, "bypass", "client"), (Some(true), "bypass", "client"), (Some(false), "rebind", "server")]
+            {
+                let mut h = with_relative(d, d.history(), Client, true);
+                h.relatives[0].shared_is_client = shared_is_client;
+                expect(&diagnose(&h), "nat_state_fault", Some(variant), "middlebox");
+                assert_eq!(h.role(d.direction(Client)), sender);
+            }
         });
     }
 

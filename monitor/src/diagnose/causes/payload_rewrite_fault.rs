@@ -16,7 +16,7 @@ const BY_ORDER: u8 = 65;
 /// From the far side: the sender's own retransmission is shorter than what came first.
 const FROM_BEHIND: u8 = 60;
 const BY_KERNEL: u8 = 90;
-/// MPTCP checks the payload (RFC 8684 section 3.3.1).
+/// MPTCP checks the payload (RFC 8684 section 3.3.1), but gives this reason for a mapping that is missing, too (3.6).
 const REASON: &str = "MPTCP_RST_EMIDDLEBOX";
 /// No payload edit lengthens a segment by more than a datagram holds.
 const MOST: i64 = 65_536;
@@ -25,10 +25,14 @@ const ADVICE: &str = "Look for what edits payload on the way: application layer 
                       segment with two lengths.";
 
 fn judge(view: &View) -> Option<Judgement> {
-    if view.reason_is(&[REASON]) {
+    if view.reason_is(&[REASON]) && view.history.any(Anomaly::OverlapMismatch) {
         return Some(by_kernel(view));
     }
-    let d = view.desync.as_ref()?;
+    let Some(d) = view.desync.as_ref() else {
+        return view
+            .reason_is(&[REASON])
+            .then(|| Judgement::near(35, "other bytes at the same numbers: the option may as well have been removed"));
+    };
     match d.kind {
         kind::OFFSET | kind::ACK_UNSENT_ERRATIC => beyond_observer(view, d),
         kind::OFFSET_UPSTREAM if !rexmit_above(view.history, d.data) => before_observer(view, d),
@@ -40,8 +44,8 @@ fn by_kernel(view: &View) -> Judgement {
     Judgement {
         culprit: Culprit::Middlebox,
         summary: format!(
-            "A device changed payload on the way: the MPTCP checksum failed, and the kernel closed the connection for it \
-             ({REASON}); reset by {}.",
+            "A device changed payload on the way: the same sequence numbers carried other bytes, and the kernel's MPTCP \
+             closed the subflow because of a device between ({REASON}); reset by {}.",
             view.reset.as_ref().map_or_else(String::new, |r| view.who(r.sender))
         ),
         advice: ADVICE.into(),
@@ -169,6 +173,7 @@ mod tests {
     use crate::diagnose::diagnose;
     use crate::diagnose::dialogue::*;
     use crate::history::End;
+    use monitor_common::Anomaly;
     use monitor_common::tracker::state::kind;
 
     /// S44 before the device: one payload arrives 8 bytes longer, and the receiver acknowledges 8 too many.
@@ -226,12 +231,19 @@ mod tests {
         });
     }
 
+    /// S58E: the same reason is given for a mapping that is missing.
     #[test]
-    fn the_kernels_checksum_over_mptcp_proves_it() {
+    fn the_kernels_mptcp_proves_it_where_other_bytes_were_seen() {
         everywhere(|d| {
             d.handshake().exchange(Client, 300).exchange(Server, 500).send(Server, abort());
             let v = d.verdict_with_reason(Server, "MPTCP_RST_EMIDDLEBOX", false, 7);
-            expect(&v, "payload_rewrite_fault", None, "middlebox");
+            expect(&v, "mptcp_subflow_reset", None, "middlebox");
+            assert!(v.also_considered.iter().any(|c| c.cause == "payload_rewrite_fault"), "{v:#?}");
+            let mut h = d.history();
+            h.kernel.push(d.fact("tcp_send_reset", Server, "MPTCP_RST_EMIDDLEBOX", false, 7));
+            let at = h.time_ns;
+            h.anomalies.push(crate::derive::seen(Anomaly::OverlapMismatch, d.direction(Client), at, 1, 1));
+            expect(&diagnose(&h), "payload_rewrite_fault", None, "middlebox");
         });
     }
 
