@@ -157,7 +157,7 @@ fn same_state(one: &Talk, other: &Talk) -> Result<(), TestCaseError> {
             let sync = (f.sync.state, f.sync.kind, f.sync.hard, f.sync.first_ns, f.sync.since_ns, f.settled);
             let offsets = (f.shift_lo, f.shift_hi, f.sack_shift, f.phantom, f.dsack_shift, f.sack_lo, f.peer_shift);
             let hits = (f.shift_hits, f.ack_unsent_hits, f.sack_hits, f.beyond_hits, f.pingpongs, f.rexmits);
-            format!("{times:?} {windows:?} {hole:?} {sync:?} {offsets:?} {hits:?} {}", f.gaps_confirmed)
+            format!("{times:?} {windows:?} {hole:?} {sync:?} {offsets:?} {hits:?} {} {}", f.gaps_confirmed, f.jump_hits)
         };
         prop_assert_eq!(plain(one), plain(other), "{:?}", who);
     }
@@ -315,7 +315,7 @@ fn counters(c: &Connection) -> Vec<u64> {
         let (h, f) = (&c.half[i], &c.fault[i]);
         all.extend([u64::from(h.segments), u64::from(h.rst_count), h.last_ns]);
         all.extend([f.ack_unsent_hits, f.sack_hits, f.beyond_hits, f.rexmits, f.gaps_confirmed].map(u64::from));
-        all.extend([h.rtt_samples, f.after_reset].map(u64::from));
+        all.extend([h.rtt_samples, f.after_reset, f.jump_hits].map(u64::from));
         all.extend([u64::from(h.len_max), f.rst_ns, u64::from(h.has(half::ACKED_OVER_RAW))]);
         all.extend([f.phantom_hits.min(1), f.ts_regress_hits, f.shrink_hits, f.probes].map(u64::from));
     }

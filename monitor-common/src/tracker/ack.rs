@@ -200,7 +200,9 @@ fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced:
             notes.push_weighed(Anomaly::WindowUnscaledSuspect, dir, me.edge_max, edge, true);
             me.flags |= half::COLLAPSED;
             me.edge_max = edge;
-        } else if stranded && confirmed && certain {
+        } else if stranded && confirmed && certain && bytes > 0 {
+            // Without a byte it is closed, not moved: Linux closes it below its edge while it has no memory for what
+            // came (tcp_select_window in tcp_output.c), and what was in flight is acceptable again after that.
             fault.shrink_hits = fault.shrink_hits.saturating_add(1);
             notes.push_weighed(Anomaly::WindowShrink, dir, me.edge_max, edge, true);
         } else {

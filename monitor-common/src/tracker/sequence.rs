@@ -333,7 +333,9 @@ fn retransmission(
         let outside = certain && below > span && now_ns >= me.last_ns;
         if outside && una.distance(s.seq) as u32 > span.saturating_mul(2) {
             // Another number space if it was sent just now, not a copy that the network kept.
-            notes.push_weighed(Anomaly::SeqJump, dir, una, s.seq, identity::is_fresh(me, s));
+            let fresh = identity::is_fresh(me, s);
+            fault.jump_hits = fault.jump_hits.saturating_add(fresh as u8);
+            notes.push_weighed(Anomaly::SeqJump, dir, una, s.seq, fresh);
         } else if outside {
             notes.push(Anomaly::SeqBelowWindow, dir, una, s.seq);
         } else {

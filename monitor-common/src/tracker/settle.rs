@@ -186,8 +186,10 @@ pub fn on_receiver_ack(
         judge.settled[candidate::BEYOND_WINDOW] = open.generation;
     } else if !advanced && now_ns > open.time_ns + wait {
         judge.settled[candidate::BEYOND_WINDOW] = open.generation;
-        judge.beyond_hits = judge.beyond_hits.saturating_add(1);
-        let anomaly = if open.heavy & weight::JUMP != 0 {
+        let jump = open.heavy & weight::JUMP != 0;
+        judge.jump_hits = judge.jump_hits.saturating_add(jump as u8);
+        judge.beyond_hits = judge.beyond_hits.saturating_add(!jump as u16);
+        let anomaly = if jump {
             Anomaly::SeqJump
         } else if open.heavy & weight::WHOLE != 0 {
             Anomaly::SeqBeyondWindow

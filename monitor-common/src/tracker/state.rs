@@ -364,7 +364,10 @@ pub struct Fault {
     pub peer_shift: u8,
     /// Confirmations of `sack_lo`.
     pub sack_lo_hits: u8,
-    pub pad: [u8; 12],
+    /// Segments in another number space: this speaker's own that lie far below what was acknowledged, and the other's
+    /// far beyond the window that this speaker, the receiver, went on refusing.
+    pub jump_hits: u8,
+    pub pad: [u8; 11],
 }
 
 /// State of one connection, both directions.

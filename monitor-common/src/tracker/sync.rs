@@ -5,7 +5,7 @@
 //! would be acceptable.
 
 use super::notes::{HARD, Notes};
-use super::state::{Connection, half, kind, sync_state};
+use super::state::{Connection, Half, half, kind, sync_state};
 use super::{SECOND, stall_ns};
 use crate::anomaly::Anomaly;
 use crate::evidence::ENTRIES;
@@ -208,6 +208,12 @@ fn step(c: &mut Connection, data: Direction, now_ns: u64) {
     }
 }
 
+/// What the sender says lies in another number space, repeatedly, and its receiver stands where it stood.
+#[inline(always)]
+fn elsewhere(receiver: &Half, own: u8, refused: u8) -> bool {
+    own as u32 + refused as u32 >= 3 && receiver.has(half::ACKED) && receiver.prev_ack == receiver.ack
+}
+
 /// The kind whose rule holds for `data`'s stream, the most telling first.
 #[inline(always)]
 fn kind_of(c: &Connection, data: Direction, now_ns: u64) -> u8 {
@@ -238,6 +244,8 @@ fn kind_of(c: &Connection, data: Direction, now_ns: u64) -> u8 {
         kind::SHRINK
     } else if of_sender.ts_regress_hits >= 3 {
         kind::PAWS
+    } else if elsewhere(receiver, of_sender.jump_hits, of_receiver.jump_hits) {
+        kind::OFFSET_UPSTREAM
     } else if of_sender.pingpongs >= 3 && now_ns > of_sender.pingpong_since_ns + SECOND {
         kind::ACK_WAR
     } else {

@@ -163,3 +163,43 @@ fn the_first_divergence_is_remembered() {
         assert!(sync.hard >= 3);
     });
 }
+
+/// S38 from behind the device: from one moment on A's segments carry other numbers, back or ahead, and B repeats itself.
+#[test]
+fn another_number_space_that_is_refused() {
+    for jump in [-123_456_789, 123_456_789] {
+        Talk::each_open(|t| {
+            t.a(data(1, 1000, 1));
+            quiet!(t.b(bare(1, 1001)));
+            for _ in 0..80 {
+                let at = t.nxt(A);
+                quiet!(t.a(data(at, 1000, 1)));
+                quiet!(t.b(bare(1, at + 1000)));
+            }
+            let at = t.nxt(A);
+            for wait in [200, 400, 800, 1600] {
+                t.wait(wait).a(data(at + jump, 1000, 1));
+                t.wait(10).b(bare(1, at));
+            }
+            assert_eq!((t.sync(A), t.nxt(A)), ("desynced offset_upstream".into(), at), "{jump}");
+            assert_eq!(t.sync(B), "in_sync");
+        });
+    }
+}
+
+/// Jumps of a stray speaker beside a stream that goes on.
+#[test]
+fn another_number_space_beside_progress_is_no_desynchronisation() {
+    Talk::each_open(|t| {
+        t.a(data(1, 1000, 1));
+        quiet!(t.b(bare(1, 1001)));
+        for _ in 0..40 {
+            let at = t.nxt(A);
+            t.a(data(at, 1000, 1));
+            t.b(bare(1, at + 1000));
+            t.wait(400).a(data(at + 123_456_789, 1000, 1));
+            t.wait(10).b(bare(1, at + 1000));
+            assert!(!t.sync(A).starts_with("desynced"));
+        }
+    });
+}

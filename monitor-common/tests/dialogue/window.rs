@@ -120,6 +120,25 @@ fn a_window_withdrawn_from_data_in_flight_strands_it() {
     });
 }
 
+/// S04, S17: a full receiver closes its window below the edge that it had granted, and opens it again.
+#[test]
+fn a_window_that_closes_below_its_edge_is_soft() {
+    Talk::each_open(|t| {
+        for i in 0..8 {
+            quiet!(t.a(data(1 + 1000 * i, 1000, 1)));
+        }
+        assert_eq!(t.b(bare(1, 2001).wnd(0)), "B window_shrink, B zero_window");
+        for wait in [300, 600, 1200, 2400] {
+            t.wait(wait).a(data(2001, 1000, 1));
+            let said = t.b(bare(1, 2001).wnd(0));
+            assert!(said.contains("B window_shrink") && !said.contains('!'), "{said}");
+        }
+        assert_eq!((t.hard, t.fault(B).shrink_hits), (0, 0));
+        quiet!(t.b(bare(1, 8001)));
+        assert_eq!(t.sync(A), "in_sync");
+    });
+}
+
 #[test]
 fn a_window_that_is_given_back_was_reordered() {
     Talk::each_open(|t| {

@@ -14,6 +14,7 @@ mod sack_offset_constant;
 mod sack_reneg;
 mod size_dependent_loss;
 mod tiny_segment_stall;
+mod tsecr_future;
 mod window_dependent_loss;
 
 use crate::history::{History, Seen};
@@ -37,6 +38,7 @@ pub const RULES: &[Rule] = &[
     dsack_of_first_tx::rule,
     sack_reneg::rule,
     tiny_segment_stall::rule,
+    tsecr_future::rule,
     opt_changed::rule,
     size_dependent_loss::rule,
     window_dependent_loss::rule,

@@ -93,6 +93,8 @@ pub struct OpenHole {
 const STUCK_DUP_ACKS: u16 = 3;
 /// Segments beyond the hole that show the sender going on (DIAGNOSIS 1.1 `hole_never_retransmitted`).
 const LATER_SEGMENTS: u16 = 3;
+/// Segments of another number space, refused, that make it a state and not an accident (DIAGNOSIS 2.3).
+const JUMPS: u16 = 3;
 /// Hard anomalies without which a suspicion at the reset is not a desynchronisation (DIAGNOSIS 2.2).
 const SUSPECT_HARD: u16 = 2;
 
@@ -217,6 +219,9 @@ fn of_direction(history: &History, reset: Option<&ResetView>, data: Direction) -
         .all(|d| history.all_acked(*d) && open_hole(history, *d).is_none());
     let closed = history.connection.fin_acked(Direction::Forward) && history.connection.fin_acked(Direction::Reverse);
     let survived = proves_itself(kind) && (reset.is_none() || kind == kind::WSCALE && slow(history, data));
+    // What lies in another number space moves no edge, so it is never outstanding.
+    let unheard = kind == kind::OFFSET_UPSTREAM && elsewhere(history, data);
+    let everything_acked = everything_acked && !unheard;
     if (everything_acked || closed || ended_clean) && !survived {
         return None;
     }
@@ -256,6 +261,8 @@ fn kind_so_far(history: &History, data: Direction) -> u8 {
         kind::SHRINK
     } else if sender.ts_regress_hits >= 1 {
         kind::PAWS
+    } else if elsewhere(history, data) {
+        kind::OFFSET_UPSTREAM
     } else if sender.pingpongs >= 3 {
         kind::ACK_WAR
     } else {
@@ -267,6 +274,21 @@ fn kind_so_far(history: &History, data: Direction) -> u8 {
 pub fn rexmit_above(history: &History, data: Direction) -> bool {
     let hole = &history.connection.fault[data.index()].hole;
     history.half(data).has(half::HOLE) && hole.rexmit_hi >= 3 && hole.rexmit_lo == 0
+}
+
+/// The sender's segments lie in another number space, repeatedly, and the receiver says again where it stood before.
+pub fn elsewhere(history: &History, data: Direction) -> bool {
+    let fault = &history.connection.fault;
+    let receiver = history.half(data.other());
+    let jumps = u16::from(fault[data.index()].jump_hits) + u16::from(fault[data.other().index()].jump_hits);
+    jumps >= JUMPS && receiver.has(half::ACKED) && receiver.prev_ack == receiver.ack && jump(history, data).is_some()
+}
+
+/// The first segment of another number space.
+fn jump(history: &History, data: Direction) -> Option<&Seen> {
+    let first = history.seen(Anomaly::SeqJump).find(|s| s.speaker == data && s.hard)?;
+    // Nothing was acknowledged any more since.
+    (history.half(data.other()).ack_ns <= first.last_ns).then_some(first)
 }
 
 fn view(history: &History, data: Direction, kind: u8, fixed_ns: u64, hole: Option<OpenHole>) -> DesyncView {
@@ -296,6 +318,12 @@ fn view(history: &History, data: Direction, kind: u8, fixed_ns: u64, hole: Optio
         kind::OFFSET if fault.shift_hits > 0 => d.distance = i64::from(fault.shift_lo),
         kind::OFFSET_UPSTREAM if rexmit_above(history, data) => {
             d.distance = i64::from(fault.hole.hi.distance(fault.hole.lo));
+        }
+        kind::OFFSET_UPSTREAM if fault.phantom_hits == 0 => {
+            if let Some(jump) = jump(history, data) {
+                (d.expected, d.actual) = (SeqNum(jump.expected), SeqNum(jump.actual));
+                d.distance = i64::from(d.actual.distance(d.expected));
+            }
         }
         kind::OFFSET_UPSTREAM => d.distance = i64::from(fault.phantom),
         kind::SACK_OFFSET => d.distance = i64::from(receiver.sack_shift as i32),

@@ -72,6 +72,7 @@ pub struct Draft {
     wnd: Option<u16>,
     sack: Vec<(u32, u32)>,
     tsval: Option<u32>,
+    tsecr: u32,
     ip_id: Option<u16>,
     ttl: Option<u8>,
     no_options: bool,
@@ -146,6 +147,11 @@ impl Draft {
 
     pub fn tsval(mut self, tsval: u32) -> Draft {
         self.tsval = Some(tsval);
+        self
+    }
+
+    pub fn tsecr(mut self, tsecr: u32) -> Draft {
+        self.tsecr = tsecr;
         self
     }
 
@@ -356,6 +362,7 @@ impl Dialogue {
             s.options |= opt::MPTCP | opt::MPTCP_RESET;
         }
         s.tsval = draft.tsval.unwrap_or((self.now_ns / MS) as u32);
+        s.tsecr = draft.tsecr;
         if s.has(flags::SYN) {
             s.options |= opt::MSS | opt::SACK_PERMITTED;
             s.mss = 1460;

@@ -29,12 +29,26 @@ impl Counters {
 
     /// Fails if a counter of the namespace is not what the scenario needs.
     pub fn expect(namespace: &Namespace, wanted: &[(&str, i64)]) -> Result<(), LabError> {
+        Self::check(namespace, wanted, "", |found, value| found == value)
+    }
+
+    /// The same where more may come of it.
+    pub fn at_least(namespace: &Namespace, wanted: &[(&str, i64)]) -> Result<(), LabError> {
+        Self::check(namespace, wanted, "at least ", |found, value| found >= value)
+    }
+
+    fn check(
+        namespace: &Namespace,
+        wanted: &[(&str, i64)],
+        words: &str,
+        right: impl Fn(i64, i64) -> bool,
+    ) -> Result<(), LabError> {
         let counters = Self::read(namespace)?;
         for &(name, value) in wanted {
             let found = counters.get(name)?;
-            if found != value {
+            if !right(found, value) {
                 let place = namespace.name();
-                return Err(LabError::Plot(format!("{place} counts {found} for {name} instead of {value}")));
+                return Err(LabError::Plot(format!("{place} counts {found} for {name} instead of {words}{value}")));
             }
         }
         Ok(())

@@ -56,7 +56,9 @@ pub fn linger_behind_closed_window(topology: &Topology) -> Result<Produced, LabE
     socket::linger_zero(&pair.client)?;
     drop(pair.client);
     pair::ends_with("the server", &mut pair.server, libc::ECONNRESET)?;
-    Counters::expect(&topology.client, &[("TcpExtTCPAbortOnData", 1), ("TcpOutRsts", 1)])?;
+    Counters::expect(&topology.client, &[("TcpExtTCPAbortOnData", 1)])?;
+    // The server's answer to a probe of its window may cross the reset, and draws another one.
+    Counters::at_least(&topology.client, &[("TcpOutRsts", 1)])?;
     Ok(Produced::one(pair.flow, (pair.server, pair.listener)))
 }
 

@@ -30,6 +30,8 @@ fn judge(view: &View) -> Option<Judgement> {
         ("SYN-ACK acknowledges", s.expected, s.actual)
     } else if let Some(s) = numbers(Anomaly::SynackIsnChange) {
         ("SYN-ACKs disagree about their initial number and one has", s.expected, s.actual)
+    } else if let Some(s) = numbers(Anomaly::TsecrFuture).filter(|_| view.history.phase == Phase::SynReceived) {
+        ("SYN-ACK echoes the timestamp", s.expected, s.actual)
     } else if me.has(half::SYN)
         && (!view.history.is_client(sender) || peer.has(half::SYN))
         && matches!(view.history.phase, Phase::SynReceived | Phase::Established)
@@ -54,7 +56,7 @@ fn judge(view: &View) -> Option<Judgement> {
         advice: "Look for a SYN proxy or SYN-cookie device whose answers mix with the server's, and for anycast or \
                  ECMP that splits the handshake over two hosts."
             .into(),
-        decisive: "a SYN-ACK or third segment with a wrong acknowledgement".into(),
+        decisive: "a SYN-ACK or third segment with a wrong acknowledgement or echo".into(),
         ..Judgement::new(Basis::Wire(BASE))
     })
 }
@@ -73,6 +75,20 @@ mod tests {
             expect(&v, "handshake_violation", None, "middlebox");
             assert_eq!(v.confidence, 70);
             let v = d.verdict_with_reason(Client, "TCP_INVALID_ACK_SEQUENCE", true, 2);
+            assert_eq!((v.cause, v.confidence), ("handshake_violation", 80));
+        });
+    }
+
+    /// S32: the SYN-ACK echoes a timestamp that the client has not come to.
+    #[test]
+    fn an_echo_of_the_future_is_a_violation() {
+        everywhere(|d| {
+            d.send(Client, syn().tsval(5_000)).send(Server, syn_ack().tsecr(505_000)).send(Client, reply(1));
+            let v = d.verdict();
+            expect(&v, "handshake_violation", None, "middlebox");
+            assert!(v.summary.contains("505000 where 5000 is right"), "{}", v.summary);
+            assert!(v.also_considered.iter().any(|c| c.cause == "handshake_abandoned"), "{v:#?}");
+            let v = d.verdict_with_reason(Client, "TCP_RFC7323_PAWS", true, 2);
             assert_eq!((v.cause, v.confidence), ("handshake_violation", 80));
         });
     }

@@ -1,9 +1,10 @@
 //! A device shifts sequence numbers (DIAGNOSIS 3.5 cause 1).
 
-use crate::diagnose::desync::{DesyncView, further_classes, rexmit_above};
+use crate::diagnose::desync::{DesyncView, elsewhere, further_classes, rexmit_above};
 use crate::diagnose::view::View;
 use crate::diagnose::words::{bytes, count};
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
+use crate::finding::Considered;
 use monitor_common::tracker::state::kind;
 
 pub const CAUSE: Cause = Cause { name: "seq_translation_fault", judge };
@@ -24,6 +25,7 @@ fn judge(view: &View) -> Option<Judgement> {
     match d.kind {
         kind::OFFSET => Some(beyond_observer(view, d)),
         kind::OFFSET_UPSTREAM if rexmit_above(view.history, d.data) => Some(before_observer(view, d)),
+        kind::OFFSET_UPSTREAM if elsewhere(view.history, d.data) => Some(other_space(view, d)),
         _ => None,
     }
 }
@@ -78,9 +80,41 @@ fn before_observer(view: &View, d: &DesyncView) -> Judgement {
     }
 }
 
+/// From behind a device that stopped shifting: all that the sender says carries other numbers from one moment on.
+fn other_space(view: &View, d: &DesyncView) -> Judgement {
+    let receiver = d.data.other();
+    let way = if d.distance < 0 { "back" } else { "ahead" };
+    Judgement {
+        culprit: Culprit::NetworkOrPeer,
+        further_classes: further_classes(view.history, d),
+        summary: format!(
+            "The numbers of {} jumped {way} by about {} (to {}, where {} was next): it goes on in another number space, and \
+             {} repeats what it had acknowledged before. Something between it and the observer stopped or began to shift \
+             its sequence numbers; {}.",
+            view.who(d.data),
+            d.distance.unsigned_abs(),
+            view.number(d.data, d.actual),
+            view.short(d.data, d.expected),
+            view.who(receiver),
+            view.ending(d),
+        ),
+        advice: ADVICE.into(),
+        decisive: "segments of another number space, refused again and again".into(),
+        rivals: vec![Considered {
+            cause: "endpoint_sequence_fault".into(),
+            confidence: 40,
+            why_not: "a stack that loses its place does not find another one, far away, and stay consistent there"
+                .into(),
+        }],
+        ..Judgement::new(Basis::Wire(FROM_BEHIND))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::diagnose::diagnose;
     use crate::diagnose::dialogue::*;
+    use crate::history::End;
     use monitor_common::tracker::state::kind;
 
     fn bulk(d: &mut Dialogue) {
@@ -110,6 +144,55 @@ mod tests {
             let desync = v.desync.unwrap();
             assert_eq!((desync.kind, desync.distance), (kind::OFFSET, i64::from(D)));
             assert!(v.confidence >= 75);
+        });
+    }
+
+    /// S38 from the server's side: the client's numbers come as they are before the device, and nothing fits any more,
+    /// however the connection ends.
+    #[test]
+    fn numbers_that_jump_and_are_refused_show_a_shift_before_the_observer() {
+        for jump in [123_456_789u32, 0u32.wrapping_sub(123_456_789)] {
+            everywhere(|d| {
+                d.handshake().exchange(Server, 100);
+                for _ in 0..150 {
+                    d.exchange(Client, 1448);
+                }
+                let at = d.snd_nxt(Client);
+                for gap in [210, 420, 840, 1680] {
+                    d.wait_ms(gap).send_foreign(Client, data(1448).seq(at.wrapping_add(jump))).wait_ms(20);
+                    d.send(Server, ack().acking(at));
+                }
+                let check = |v: &crate::diagnose::Verdict| {
+                    expect(v, "seq_translation_fault", None, "network_or_peer");
+                    let desync = v.desync.unwrap();
+                    assert_eq!(desync.kind, kind::OFFSET_UPSTREAM);
+                    assert!((desync.distance.abs() - 123_456_789).abs() < 65_536 + 1448, "{desync:?}");
+                    assert!(v.confidence >= 65 && v.culprit_confidence <= 60, "{v:#?}");
+                };
+                check(&diagnose(&d.open(End::Open)));
+                check(&diagnose(&d.open(End::Silent)));
+                d.send(Server, abort().acking(at));
+                check(&d.verdict());
+            });
+        }
+    }
+
+    /// The same jump once, and the connection goes on.
+    #[test]
+    fn a_stray_segment_of_other_numbers_is_no_shift() {
+        everywhere(|d| {
+            d.handshake().exchange(Server, 100);
+            for n in 0..60u32 {
+                d.exchange(Client, 1448);
+                let at = d.snd_nxt(Client);
+                if n % 10 == 9 {
+                    d.wait_ms(300).send_foreign(Client, data(1448).seq(at + 123_456_789));
+                    d.send(Server, ack().acking(at));
+                }
+            }
+            d.exchange(Client, 1448).send(Server, abort());
+            let v = d.verdict();
+            assert!(v.desync.is_none(), "{v:#?}");
         });
     }
 
