@@ -61,11 +61,14 @@ impl Agent {
         command
             .arg("--socket")
             .arg(directory.path().join(SOCKET))
-            .args(["--listen", &metrics_address().to_string()])
             .args(&setup.arguments)
             .stdin(Stdio::null())
             // Ctrl-C is for us: we end the agent when its turn has come.
             .process_group(0);
+        // A second agent of a namespace needs a port of its own.
+        if !setup.arguments.iter().any(|argument| argument == "--listen") {
+            command.args(["--listen", &metrics_address().to_string()]);
+        }
         if setup.quiet {
             let messages = directory.path().join(MESSAGES);
             let file = File::create(&messages).during(format!("create {}", messages.display()))?;

@@ -268,19 +268,38 @@ fn xdp_program(namespace: &Namespace, interface: &str) -> Option<u32> {
     all.into_iter().find(|i| i.name == interface).expect("the interface is there").xdp_program
 }
 
-/// Names of what is attached to the egress of an interface through clsact; tcx links show in
-/// [`Agent::programs`].
+/// What is attached to the two TC hooks of an interface through clsact; tcx links show in [`Agent::programs`].
 fn filters(namespace: &Namespace, interface: &str) -> String {
     // An error means that there is no clsact at all.
-    namespace.output("tc", &["filter", "show", "dev", interface, "egress"]).unwrap_or_default()
+    let of = |hook| namespace.output("tc", &["filter", "show", "dev", interface, hook]).unwrap_or_default();
+    of("ingress") + &of("egress")
+}
+
+fn has_filters(namespace: &Namespace, interface: &str) -> bool {
+    ["tc_in", "tc_out"].iter().any(|program| filters(namespace, interface).contains(program))
 }
 
 fn assert_clean(namespace: &Namespace, interface: &str, programs: &BTreeSet<u32>) {
     wait::until("XDP to be detached", PATIENCE, || Ok(xdp_program(namespace, interface).is_none().then_some(())))
         .unwrap();
-    assert!(!filters(namespace, interface).contains("tc_out"));
+    assert!(!has_filters(namespace, interface));
     wait_gone(programs);
 }
+
+/// What `status` says of the only interface's ingress: hook and note.
+fn ingress(agent: &Agent) -> (String, String) {
+    let status = agent.status().unwrap();
+    let text = |field: &str| status["interfaces"][0][field].as_str().unwrap_or_default().to_owned();
+    (text("ingress"), text("note"))
+}
+
+/// Every way in, and what `status` calls it.
+const WAYS: [(&str, &[&str]); 4] = [
+    ("auto", &["tcx", "clsact"]),
+    ("tc", &["tcx", "clsact"]),
+    ("xdp", &["xdp_native"]),
+    ("xdp-generic", &["xdp_generic"]),
+];
 
 #[test]
 fn sigterm_and_sigint_detach() {
@@ -288,12 +307,17 @@ fn sigterm_and_sigint_detach() {
         return;
     }
     let hosts = hosts();
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let agent = started(&hosts.server, &["s0"], &quiet());
+    for (n, (way, names)) in WAYS.into_iter().enumerate() {
+        let signal = [Signal::SIGTERM, Signal::SIGINT][n % 2];
+        let agent = started(&hosts.server, &["s0"], &with_arguments(&["--ingress", way]));
         let programs = agent.programs().unwrap();
         // Ingress and egress at least; tracepoints where the kernel has them.
         assert!(programs.len() >= 2, "{programs:?}");
-        assert!(xdp_program(&hosts.server, "s0").is_some());
+        let (hook, note) = ingress(&agent);
+        assert!(names.contains(&hook.as_str()), "{way}: {hook}");
+        assert_eq!(xdp_program(&hosts.server, "s0").is_some(), hook.starts_with("xdp"), "{way}");
+        // A veth's peer would lose its offload by native XDP; the choice is explained, an order is not.
+        assert_eq!(note.contains("segmentation offload"), way == "auto", "{way}: {note}");
         let socket = agent.socket();
         let pid = agent.pid();
         let status = agent.end(signal).unwrap();
@@ -309,14 +333,17 @@ fn sigkill_leaves_nothing_attached() {
         return;
     }
     let hosts = hosts();
-    let agent = started(&hosts.server, &["s0"], &quiet());
-    let programs = agent.programs().unwrap();
-    agent.end(Signal::SIGKILL).unwrap();
-    // Before 6.6 the egress filter stays; the next start removes it.
-    if filters(&hosts.server, "s0").contains("tc_out") {
-        started(&hosts.server, &["s0"], &quiet()).stop().unwrap();
+    for way in ["xdp", "tc"] {
+        let setup = with_arguments(&["--ingress", way]);
+        let agent = started(&hosts.server, &["s0"], &setup);
+        let programs = agent.programs().unwrap();
+        agent.end(Signal::SIGKILL).unwrap();
+        // Before 6.6 filters stay; the next start removes them, whatever way it takes itself.
+        if has_filters(&hosts.server, "s0") {
+            started(&hosts.server, &["s0"], &with_arguments(&["--ingress", "xdp"])).stop().unwrap();
+        }
+        assert_clean(&hosts.server, "s0", &programs);
     }
-    assert_clean(&hosts.server, "s0", &programs);
 }
 
 #[test]
@@ -327,25 +354,30 @@ fn a_pinned_agent_survives_sigkill_and_is_taken_over() {
     let directory = scratch("pins");
     let bpffs = Mounted::bpffs(directory.path());
     let pins = bpffs.0.join("whyrst");
-    let setup = with_arguments(&["--pin", pins.to_str().unwrap()]);
     let hosts = hosts();
+    for way in ["xdp", "tc"] {
+        let setup = with_arguments(&["--ingress", way, "--pin", pins.to_str().unwrap()]);
+        let first = started(&hosts.server, &["s0"], &setup);
+        let old = first.programs().unwrap();
+        first.end(Signal::SIGKILL).unwrap();
+        // Ingress and egress go on. Tracepoints are not pinned: they say nothing without their agent.
+        let left = wait::until("the tracepoints to be freed", PATIENCE, || {
+            let left: BTreeSet<u32> = old.iter().copied().filter(|&id| bpf::program_exists(id).unwrap()).collect();
+            Ok((left.len() <= 2).then_some(left))
+        })
+        .unwrap();
+        assert_eq!(left.len(), 2, "{way}: of {old:?} only {left:?}");
 
-    let first = started(&hosts.server, &["s0"], &setup);
-    let before = xdp_program(&hosts.server, "s0").expect("attached");
-    let old = first.programs().unwrap();
-    first.end(Signal::SIGKILL).unwrap();
-    assert_eq!(xdp_program(&hosts.server, "s0"), Some(before), "the pinned program goes on");
-    assert!(bpf::program_exists(before).unwrap());
-
-    let second = started(&hosts.server, &["s0"], &setup);
-    let after = xdp_program(&hosts.server, "s0").expect("attached again");
-    assert_ne!(before, after);
-    wait_gone(&old);
-    let programs = second.programs().unwrap().into_iter().chain([after]).collect();
-    assert!(second.stop().unwrap().success());
-    assert_clean(&hosts.server, "s0", &programs);
-    let left: Vec<_> = std::fs::read_dir(&pins).map(|pins| pins.flatten().collect()).unwrap_or_default();
-    assert!(left.is_empty(), "{left:?}");
+        let second = started(&hosts.server, &["s0"], &setup);
+        let new = second.programs().unwrap();
+        assert!(old.is_disjoint(&new), "{old:?} {new:?}");
+        wait_gone(&old);
+        let programs = second.programs().unwrap();
+        assert!(second.stop().unwrap().success());
+        assert_clean(&hosts.server, "s0", &programs);
+        let left: Vec<_> = std::fs::read_dir(&pins).map(|pins| pins.flatten().collect()).unwrap_or_default();
+        assert!(left.is_empty(), "{left:?}");
+    }
 }
 
 /// A BPF file system of our own, so that the machine's is left alone.
@@ -400,17 +432,30 @@ fn a_foreign_program_is_named_and_not_replaced() {
         return;
     }
     let hosts = hosts();
-    let first = started(&hosts.server, &["s0"], &quiet());
+    let first = started(&hosts.server, &["s0"], &with_arguments(&["--ingress", "xdp"]));
     let held = xdp_program(&hosts.server, "s0").expect("attached");
     let directory = scratch("foreign");
     let socket = directory.path().join("second.sock");
-    for mode in ["auto", "xdp", "xdp-generic"] {
+    for mode in ["xdp", "xdp-generic"] {
         let arguments = ["-i", "s0", "--listen", "off", "--ingress", mode, "--socket", socket.to_str().unwrap()];
         let refused = refused(&hosts.server, &arguments);
         assert_refused(refused, 1, &["s0", "already has an XDP program", &format!("id {held}"), "xdp_in"]);
         assert_eq!(xdp_program(&hosts.server, "s0"), Some(held), "{mode}");
     }
-    assert!(first.status().is_ok(), "the first agent goes on");
+    // Left to itself it goes behind the other's program, and says what that means.
+    let beside = started(&hosts.server, &["s0"], &with_arguments(&["--listen", "127.0.0.1:9817"]));
+    let (hook, note) = ingress(&beside);
+    assert!(["tcx", "clsact"].contains(&hook.as_str()), "{hook}");
+    assert!(note.contains(&format!("XDP program {held}")), "{note}");
+    drop(connected(&hosts, 7150));
+    for agent in [&first, &beside] {
+        wait::until("the handshake to be counted", PATIENCE, || {
+            Ok((traffic(&agent.status()?, "received_segments") >= 2).then_some(()))
+        })
+        .unwrap();
+    }
+    assert_eq!(xdp_program(&hosts.server, "s0"), Some(held));
+    assert!(beside.stop().unwrap().success());
     assert!(first.stop().unwrap().success());
 }
 
@@ -436,7 +481,7 @@ fn a_port_or_socket_in_use_is_an_error_and_nothing_is_attached() {
     assert_refused(port, 1, &[&address]);
     assert_eq!(xdp_program(&hosts.server, "s0"), None);
 
-    let first = started(&hosts.server, &["s0"], &quiet());
+    let first = started(&hosts.server, &["s0"], &with_arguments(&["--ingress", "xdp"]));
     let held = xdp_program(&hosts.server, "s0");
     let socket = first.socket();
     let taken = refused(&hosts.server, &["-i", "s0", "--listen", "off", "--socket", socket.to_str().unwrap()]);
@@ -629,7 +674,7 @@ fn two_cpus_on_one_connection_do_not_lose_track() {
     }
     const BYTES: usize = 100_000_000;
     let (client_host, server_host) = neighbours();
-    let agent = started(&server_host, &["s0"], &quiet());
+    let agent = started(&server_host, &["s0"], &with_arguments(&["--ingress", "xdp"]));
     let address = SocketAddr::from(([10, 71, 9, 2], 7001));
     let (client, server) = connected_to(&client_host, &server_host, address);
     thread::scope(|scope| {

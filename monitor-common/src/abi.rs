@@ -108,7 +108,9 @@ pub struct Scratch {
     pub hook: u32,
     /// [`complaint`] to log after the packet, 0 mostly.
     pub complaint: u32,
-    pub pad: [u32; 2],
+    /// Segments on the wire that the packet stands for: several with segmentation or receive offload.
+    pub wire_segments: u32,
+    pub pad: u32,
 }
 
 /// What a program has to say of itself.

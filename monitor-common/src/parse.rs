@@ -128,6 +128,9 @@ impl Packet {
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
+/// What the length fields of IPv4 and IPv6 can say at most. Longer packets exist inside a host only (BIG TCP) and carry
+/// 0 there.
+pub const MAX_IP_LENGTH: u32 = 65_535;
 const MAX_VLAN_TAGS: usize = 3;
 const MAX_EXTENSIONS: usize = 6;
 /// Headers end before this offset; also what bounds variable offsets for the verifier.
@@ -193,8 +196,8 @@ const fn link_hash(high: u16, low: u32) -> u16 {
     if hash == 0 { 1 } else { hash }
 }
 
-/// Whether the buffer plausibly holds all headers: enough for a TCP segment with any options in IPv4 without options,
-/// or no TCP at all. The caller makes more of the packet linear where it does not.
+/// Whether the buffer plausibly holds all headers: enough for a TCP segment with any options in IPv4 without options or
+/// IPv6 without extensions, or no TCP at all. The caller makes more of the packet linear where it does not.
 #[inline(always)]
 pub fn has_headers<B: Bytes>(bytes: B) -> bool {
     match bytes.at(0, 34) {
@@ -204,6 +207,10 @@ pub fn has_headers<B: Bytes>(bytes: B) -> bool {
                 None => h.byte(23) != PROTO_TCP,
                 // A header that claims to be shorter is refused by the parser.
                 Some(tcp) => bytes.at(34, (((tcp.byte(12) >> 4) as usize) << 2).max(20)).is_some(),
+            },
+            ETHERTYPE_IPV6 if h.byte(20) == PROTO_TCP => match bytes.at(54, 20) {
+                None => false,
+                Some(tcp) => bytes.at(54, (((tcp.byte(12) >> 4) as usize) << 2).max(20)).is_some(),
             },
             _ => false,
         },

@@ -1,4 +1,4 @@
-//! What both hooks do with a packet: parse, find its connection, track, report.
+//! What all hooks do with a packet: parse, find its connection, track, report.
 
 use crate::maps::{CLOCK, INTERFACES, RECORDERS, SCRATCH, TEST_CLOCK};
 use crate::packet::Raw;
@@ -36,6 +36,7 @@ pub fn ingress(ctx: &XdpContext) {
     match parse::ethernet(raw, 0, &mut scratch.packet) {
         Ok(()) => {
             scratch.hook = Hook::Ingress as u32;
+            scratch.wire_segments = 1;
             tracked(INGRESS);
         }
         Err(reason) => {
@@ -48,16 +49,28 @@ pub fn ingress(ctx: &XdpContext) {
     complain(ctx, INGRESS);
 }
 
+/// Ingress behind the driver, where native XDP would cost the host its offloads.
+#[inline(always)]
+pub fn tc_ingress(ctx: &TcContext) {
+    classified(ctx, INGRESS);
+}
+
 #[inline(always)]
 pub fn egress(ctx: &TcContext) {
-    let Some(scratch) = scratch(EGRESS) else { return };
+    classified(ctx, EGRESS);
+}
+
+/// A socket buffer on its way through TC, either way.
+#[inline(always)]
+fn classified(ctx: &TcContext, hooked: u32) {
+    let Some(scratch) = scratch(hooked) else { return };
     scratch.counters.packets += 1;
     // SAFETY: the context is valid for the program's run.
     let skb = unsafe { &*ctx.skb.skb };
     let len = skb.len;
     let linear = (ctx.data_end() - ctx.data()) as u32;
     if linear < HEADERS && linear < len {
-        // Headers may lie in a page: GSO packets have 66 bytes in the linear part, others none.
+        // Headers may lie in a page: GSO and GRO packets have 66 bytes in the linear part, others none.
         let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
         if !parse::has_headers(raw) {
             let want = if len < HEADERS { len } else { HEADERS };
@@ -67,12 +80,24 @@ pub fn egress(ctx: &TcContext) {
         }
     }
     let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
-    let from = skb.ingress_ifindex;
+    // One packet here is several segments on the wire.
+    scratch.wire_segments = if skb.gso_segs > 1 { skb.gso_segs } else { 1 };
+    let (len, from) = if hooked == INGRESS {
+        // The IP header is believed, as by XDP. Only a packet beyond 64 KiB (BIG TCP) has no length in it, and
+        // an outermost VLAN tag is not in the packet any more.
+        (if len > parse::MAX_IP_LENGTH { len } else { 0 }, 0)
+    } else {
+        (len, skb.ingress_ifindex)
+    };
     match parse::ethernet(raw, len, &mut scratch.packet) {
         Ok(()) => {
-            let hook = if from != 0 && is_monitored(from) { Hook::Forwarded } else { Hook::Egress };
+            let hook = match hooked {
+                INGRESS => Hook::Ingress,
+                _ if from != 0 && is_monitored(from) => Hook::Forwarded,
+                _ => Hook::Egress,
+            };
             scratch.hook = hook as u32;
-            tracked(EGRESS);
+            tracked(hooked);
         }
         Err(reason) => {
             count(scratch, reason);
@@ -81,11 +106,11 @@ pub fn egress(ctx: &TcContext) {
                 && !(from != 0 && is_monitored(from))
                 && icmp::ethernet(raw, &mut scratch.quote)
             {
-                quoted(EGRESS);
+                quoted(hooked);
             }
         }
     }
-    complain(ctx, EGRESS);
+    complain(ctx, hooked);
 }
 
 /// The programs' own troubles, to the agent's log.
@@ -203,7 +228,7 @@ fn track(hooked: u32, now_ns: u64) -> bool {
             return false;
         }
     }
-    counters.segments += 1;
+    counters.segments += scratch.wire_segments as u64;
     counters.payload_bytes += segment.payload_len as u64;
     if engine::starts_new_life(c, dir, segment) {
         counters.connections_opened += 1;

@@ -1,4 +1,4 @@
-//! The kernel programs: XDP on ingress, TC on egress, BTF tracepoints. Thin shells around `monitor-common`; they
+//! The kernel programs: XDP or TC on ingress, TC on egress, BTF tracepoints. Thin shells around `monitor-common`; they
 //! observe and always pass the packet on.
 #![no_std]
 #![no_main]
@@ -28,6 +28,13 @@ pub fn xdp_in(ctx: XdpContext) -> u32 {
 pub fn xdp_in_linear(ctx: XdpContext) -> u32 {
     hook::ingress(&ctx);
     XDP_PASS
+}
+
+/// Ingress where XDP would cost the host its offloads: the same, for packets that GRO may have made of several segments.
+#[classifier]
+pub fn tc_in(ctx: TcContext) -> i32 {
+    hook::tc_ingress(&ctx);
+    TC_ACT_UNSPEC
 }
 
 /// Egress. `UNSPEC` lets the next classifier, or the default, decide.

@@ -2,7 +2,8 @@
 //!
 //! [`Layer`] is one source, everything optional. [`Config`] is what is left when all are merged and checked.
 
-use crate::capture::live::{IngressMode, LiveOptions};
+use crate::capture::ingress::IngressMode;
+use crate::capture::live::LiveOptions;
 use crate::logging::{Filter, Format, Level};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -29,12 +30,14 @@ const MOST_RING_BYTES: u32 = 1 << 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ingress {
-    /// XDP in the driver where it can, else generic XDP
+    /// What costs the host least: XDP in the driver, but TC where that would switch offloads off
     Auto,
     /// XDP in the driver, or fail
     Xdp,
     /// Generic XDP: works on every device, costs more
     XdpGeneric,
+    /// Traffic control (tcx, or clsact before Linux 6.6): works on every device
+    Tc,
 }
 
 impl From<Ingress> for IngressMode {
@@ -43,6 +46,7 @@ impl From<Ingress> for IngressMode {
             Ingress::Auto => IngressMode::Auto,
             Ingress::Xdp => IngressMode::Native,
             Ingress::XdpGeneric => IngressMode::Generic,
+            Ingress::Tc => IngressMode::Tc,
         }
     }
 }

@@ -48,7 +48,7 @@ pub const fn name(c: Capability) -> &'static str {
 /// by a descriptor, so taking it away at the end is a netlink request, which needs CAP_NET_ADMIN.
 pub fn needed_after_attach(status: &Status) -> Vec<Capability> {
     let mut keep = vec![Capability::CAP_BPF];
-    if status.interfaces.iter().any(|i| i.egress == "clsact") {
+    if status.interfaces.iter().any(|i| [&i.ingress, &i.egress].into_iter().any(|hook| hook == "clsact")) {
         keep.push(Capability::CAP_NET_ADMIN);
     }
     keep

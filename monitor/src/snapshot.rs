@@ -109,7 +109,7 @@ pub struct Status {
 pub struct Attached {
     pub name: String,
     pub ifindex: u32,
-    /// `xdp_native`, `xdp_generic` or `none`.
+    /// `xdp_native`, `xdp_generic`, `tcx`, `clsact` or `none`.
     pub ingress: String,
     /// `tcx`, `clsact` or `none`.
     pub egress: String,

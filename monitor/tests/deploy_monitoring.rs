@@ -62,7 +62,10 @@ fn page() -> Page {
             values.extend(Phase::ALL.map(|p| p.name().to_owned()));
         }
         if name == "whyrst_interface_attached" {
-            labels.get_mut("ingress").unwrap().extend(["xdp_native", "xdp_generic", "none"].map(str::to_owned));
+            labels
+                .get_mut("ingress")
+                .unwrap()
+                .extend(["xdp_native", "xdp_generic", "tcx", "clsact", "none"].map(str::to_owned));
             labels.get_mut("egress").unwrap().extend(["tcx", "clsact", "none"].map(str::to_owned));
         }
     }

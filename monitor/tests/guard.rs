@@ -34,19 +34,25 @@ fn captures(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn compare(files: &[PathBuf]) {
-    for through in Through::ALL {
-        let mut guard = Guard::new(through).expect("the programs load");
-        for file in files {
-            if let Err(e) = guard.capture(file) {
-                if matches!(e, monitor::capture::guard::GuardError::Capture { .. }) {
-                    continue;
-                }
-                panic!("{e}");
-            }
+    std::thread::scope(|scope| {
+        for through in Through::ALL {
+            scope.spawn(move || compare_through(through, files));
         }
-        println!("{through:?}: {:?}", guard.compared);
-        assert!(guard.compared.segments > 0 && guard.compared.events > 0, "{:?}", guard.compared);
+    });
+}
+
+fn compare_through(through: Through, files: &[PathBuf]) {
+    let mut guard = Guard::new(through).expect("the programs load");
+    for file in files {
+        if let Err(e) = guard.capture(file) {
+            if matches!(e, monitor::capture::guard::GuardError::Capture { .. }) {
+                continue;
+            }
+            panic!("{e}");
+        }
     }
+    println!("{through:?}: {:?}", guard.compared);
+    assert!(guard.compared.segments > 0 && guard.compared.events > 0, "{:?}", guard.compared);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //!
 //! The programs run under `BPF_PROG_TEST_RUN`, with the clock in a map, so nothing but the code differs.
 
+use super::classifier::{self, Side};
 use super::host::{Engine, Report, reused};
 use super::loader::{self, Clock, LoadError, Sizes};
 use super::table::Table;
@@ -32,18 +33,21 @@ const FRAME: std::ops::RangeInclusive<usize> = 14..=3400;
 /// Which hook gets a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Through {
+    /// XDP.
     Ingress,
+    /// TC.
+    TcIngress,
     Egress,
     /// By turns, so that both hooks work on one connection.
     Both,
 }
 
 impl Through {
-    pub const ALL: [Through; 3] = [Through::Ingress, Through::Egress, Through::Both];
+    pub const ALL: [Through; 4] = [Through::Ingress, Through::TcIngress, Through::Egress, Through::Both];
 
     fn hook(self, frame: u64) -> Hook {
         match self {
-            Through::Ingress => Hook::Ingress,
+            Through::Ingress | Through::TcIngress => Hook::Ingress,
             Through::Egress => Hook::Egress,
             Through::Both if frame.is_multiple_of(2) => Hook::Egress,
             Through::Both => Hook::Ingress,
@@ -102,8 +106,10 @@ pub struct Guard {
 impl Guard {
     pub fn new(through: Through) -> Result<Guard, GuardError> {
         let mut ebpf = loader::load(SIZES, Clock::Test, None, 0, SEED)?;
-        let (_, ingress) = loader::load_ingress(&mut ebpf)?;
-        loader::load_egress(&mut ebpf)?;
+        let (_, ingress) = loader::load_xdp(&mut ebpf)?;
+        for side in [Side::Ingress, Side::Egress] {
+            classifier::load(&mut ebpf, side)?;
+        }
         let table = {
             let data = |ebpf: &mut Ebpf, name: &str| match ebpf.take_map(name) {
                 Some(aya::maps::Map::Array(d)) => Ok(d),
@@ -186,16 +192,17 @@ impl Guard {
         let options = TestRunOptions { data_in: Some(data), ..TestRunOptions::new() };
         let failed = |source| GuardError::Run { frame: number, source };
         let (program, expected, result) = match hook {
-            Hook::Ingress => {
+            Hook::Ingress if self.through != Through::TcIngress => {
                 let xdp = loader::program::<Xdp>(&mut self.ebpf, self.ingress)?;
                 (self.ingress, 2, xdp.test_run(options).map_err(failed)?)
             }
             _ => {
-                let tc = loader::program::<SchedClassifier>(&mut self.ebpf, "tc_out")?;
+                let name = if hook == Hook::Ingress { "tc_in" } else { "tc_out" };
+                let tc = loader::program::<SchedClassifier>(&mut self.ebpf, name)?;
                 match tc.test_run(options) {
                     // Newer kernels refuse socket buffers without a whole IP header.
                     Err(e) if data.len() < 14 + 40 && loader::errno(&e) == Some(libc::EINVAL) => return Ok(false),
-                    result => ("tc_out", u32::MAX, result.map_err(failed)?),
+                    result => (name, u32::MAX, result.map_err(failed)?),
                 }
             }
         };

@@ -15,8 +15,8 @@ pub struct Interface {
     pub loopback: bool,
     /// Frames begin with an Ethernet header.
     pub ethernet: bool,
-    /// Port of a bridge, member of a bond or team: its packets pass the master, too.
-    pub enslaved: bool,
+    /// Bridge, bond or team that it is a part of, by index: its packets pass that one, too.
+    pub controller: Option<u32>,
     /// Program that is attached for XDP already.
     pub xdp_program: Option<u32>,
 }
@@ -63,13 +63,13 @@ fn interface(link: &LinkMessage) -> Interface {
         up: link.header.flags.contains(LinkFlags::Up),
         loopback: link.header.flags.contains(LinkFlags::Loopback),
         ethernet: matches!(link.header.link_layer_type, LinkLayerType::Ether | LinkLayerType::Loopback),
-        enslaved: false,
+        controller: None,
         xdp_program: None,
     };
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => i.name.clone_from(name),
-            LinkAttribute::Controller(_) => i.enslaved = true,
+            LinkAttribute::Controller(index) => i.controller = Some(*index),
             LinkAttribute::Xdp(parts) => {
                 i.xdp_program = parts.iter().find_map(|p| match p {
                     LinkXdp::ProgId(id) if *id != 0 => Some(*id),

@@ -2,9 +2,12 @@
 
 use super::btf::Btf;
 use super::cgroup::Cgroups;
+use super::classifier::{self, Classifier, Side};
+use super::device::{self, Device};
 use super::facts::Names;
+use super::ingress::{self, IngressMode, Way};
 use super::interfaces::{self, Interface};
-use super::loader::{self, Clock, Egress, LoadError, Sizes};
+use super::loader::{self, Clock, Frames, LoadError, Sizes};
 use super::object;
 use super::sweep::Sweep;
 use super::table::Table;
@@ -48,14 +51,6 @@ pub struct LiveOptions {
     pub pin: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IngressMode {
-    /// Native where the driver can, else generic.
-    Auto,
-    Native,
-    Generic,
-}
-
 /// Why the capture could not start. Each message says what failed, on what, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -90,10 +85,10 @@ unsafe impl aya::Pod for Plain<Drops> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Tally> {}
 
-/// One interface's attachments; dropped, they are gone.
-struct Hooked {
-    _ingress: Option<FdLink>,
-    _egress: Option<Egress>,
+/// A program's place on an interface; dropped, it is gone.
+pub enum Link {
+    Xdp(FdLink),
+    Classifier(Classifier),
 }
 
 /// An attached capture. Dropping it detaches everything.
@@ -107,7 +102,7 @@ pub struct Live {
     pipeline: Pipeline,
     sweep: Sweep,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
-    _hooked: Vec<Hooked>,
+    _links: Vec<Link>,
     pinned: Option<Pins>,
 }
 
@@ -155,13 +150,7 @@ impl Live {
         // What the programs say of themselves goes where the agent's own log goes.
         let logger =
             EbpfLogger::init(&mut ebpf).inspect_err(|e| tracing::warn!("the programs' own log is not read: {e}")).ok();
-        let (frames, ingress_program) = loader::load_ingress(&mut ebpf).map_err(classify)?;
-        if frames == loader::Frames::Linear {
-            notes
-                .push("this kernel has no XDP fragments: native XDP is refused on interfaces with jumbo frames".into());
-        }
-        loader::load_egress(&mut ebpf).map_err(classify)?;
-        let mut programs = vec![ingress_program, "tc_out"];
+        let mut programs = vec![classifier::load(&mut ebpf, Side::Egress).map_err(classify)?];
         let names = Arc::new(Names::of(btf.as_ref()));
         if names.has_drop_reasons() {
             loader::want_drops(&mut ebpf, &names).map_err(AttachError::Failed)?;
@@ -188,19 +177,28 @@ impl Live {
         mark_monitored(&mut ebpf, &wanted)?;
 
         let mut pins = Pins(Vec::new());
-        if let Some(folder) = &options.pin {
-            wanted.iter().for_each(|i| super::pins::release(folder, &i.name));
+        for i in &wanted {
+            if let Some(folder) = &options.pin {
+                super::pins::release(folder, &i.name);
+            }
+            classifier::remove_leftovers(&i.name);
         }
         // Ingress everywhere before egress anywhere: a forwarded packet seen at egress first looks translated.
+        let mut loaded = Loaded::default();
         let mut ingress = Vec::new();
         for i in &wanted {
-            ingress.push(attach_ingress(&mut ebpf, i, ingress_program, options.ingress)?);
+            ingress.push(attach_ingress(&mut ebpf, &mut loaded, i, options.ingress)?);
         }
-        let mut hooked = Vec::new();
+        programs.extend(loaded.programs());
+        if loaded.xdp.is_some_and(|(frames, _)| frames == Frames::Linear) {
+            notes
+                .push("this kernel has no XDP fragments: native XDP is refused on interfaces with jumbo frames".into());
+        }
+        let mut links = Vec::new();
         let mut attached = Vec::new();
         for (i, ingress) in wanted.iter().zip(ingress) {
-            let (h, a) = attach_egress(&mut ebpf, i, ingress, options, &mut pins)?;
-            hooked.push(h);
+            let (l, a) = attach_egress(&mut ebpf, i, ingress, options, &mut pins)?;
+            links.extend(l);
             attached.push(a);
         }
         let ring = take::<RingBuf<MapData>>(&mut ebpf, "EVENTS")?;
@@ -250,7 +248,7 @@ impl Live {
             pipeline,
             sweep,
             logger,
-            _hooked: hooked,
+            _links: links,
             pinned: options.pin.is_some().then_some(pins),
         })
     }
@@ -478,7 +476,8 @@ const ATTACHED: &str = "attached";
 fn choose(options: &LiveOptions) -> Result<Vec<Interface>, AttachError> {
     let all = interfaces::list().map_err(|e| AttachError::Failed(format!("cannot list network interfaces: {e}")))?;
     if options.all {
-        let suitable: Vec<_> = all.into_iter().filter(|i| i.up && i.ethernet && !i.enslaved && !i.loopback).collect();
+        let suitable: Vec<_> =
+            all.into_iter().filter(|i| i.up && i.ethernet && i.controller.is_none() && !i.loopback).collect();
         if suitable.is_empty() {
             return Err(AttachError::Usage(
                 "no suitable interface: none is up, has Ethernet frames and is not part of a bridge or bond; \
@@ -510,32 +509,62 @@ fn choose(options: &LiveOptions) -> Result<Vec<Interface>, AttachError> {
     Ok(out)
 }
 
-/// An ingress attachment, and why it is not the first choice.
+/// Programs for ingress, loaded when the first interface needs them.
+#[derive(Default)]
+struct Loaded {
+    xdp: Option<(Frames, &'static str)>,
+    tc: Option<&'static str>,
+}
+
+impl Loaded {
+    fn programs(&self) -> impl Iterator<Item = &'static str> {
+        self.xdp.map(|(_, name)| name).into_iter().chain(self.tc)
+    }
+
+    fn xdp(&mut self, ebpf: &mut Ebpf) -> Result<&'static str, LoadError> {
+        let xdp = match self.xdp {
+            Some(xdp) => xdp,
+            None => *self.xdp.insert(loader::load_xdp(ebpf)?),
+        };
+        Ok(xdp.1)
+    }
+
+    fn tc(&mut self, ebpf: &mut Ebpf) -> Result<&'static str, LoadError> {
+        match self.tc {
+            Some(name) => Ok(name),
+            None => Ok(self.tc.insert(classifier::load(ebpf, Side::Ingress)?)),
+        }
+    }
+}
+
+/// An ingress attachment, and why it is not native XDP.
 struct Ingress {
-    link: FdLink,
-    mode: XdpMode,
+    link: Link,
+    name: &'static str,
     note: Option<String>,
 }
 
 fn attach_ingress(
     ebpf: &mut Ebpf,
+    loaded: &mut Loaded,
     i: &Interface,
-    program: &'static str,
     wanted: IngressMode,
 ) -> Result<Ingress, AttachError> {
-    let modes: &[XdpMode] = match wanted {
-        // The loopback's driver has no XDP; asking it first would only make noise.
-        IngressMode::Auto if i.loopback => &[XdpMode::Skb],
-        IngressMode::Auto => &[XdpMode::Driver, XdpMode::Skb],
-        IngressMode::Native => &[XdpMode::Driver],
-        IngressMode::Generic => &[XdpMode::Skb],
-    };
+    let choice = ingress::choose(wanted, i, &device::ask(&i.name), &ports(i));
     let mut refused = None;
-    for mode in modes {
-        match loader::attach_ingress(ebpf, program, &i.name, i.index, *mode) {
-            Ok(link) => return Ok(Ingress { link, mode: *mode, note: refused.map(|e: LoadError| e.to_string()) }),
+    for way in choice.ways {
+        match attach_way(ebpf, loaded, i, *way) {
+            Ok((link, name)) => {
+                let note = refused.map(|e: LoadError| e.to_string()).or(choice.why);
+                return Ok(Ingress { link, name, note });
+            }
+            // Another way would be refused, too, and for a reason that says less.
+            Err(e) if e.is_permission() => return Err(classify(e)),
             Err(e) => {
-                if let Some(owner) = foreign(i, &e) {
+                // It came after we looked, or XDP was asked for by name.
+                if let Some(owner) = foreign(i, &e)
+                    && !choice.ways.contains(&Way::Tc)
+                {
                     return Err(classify(LoadError::Foreign { interface: i.name.clone(), owner }));
                 }
                 refused = Some(e);
@@ -548,33 +577,61 @@ fn attach_ingress(
     })
 }
 
+fn attach_way(
+    ebpf: &mut Ebpf,
+    loaded: &mut Loaded,
+    i: &Interface,
+    way: Way,
+) -> Result<(Link, &'static str), LoadError> {
+    let (mode, name) = match way {
+        Way::Native => (XdpMode::Driver, "xdp_native"),
+        Way::Generic => (XdpMode::Skb, "xdp_generic"),
+        Way::Tc => {
+            loaded.tc(ebpf)?;
+            let link = classifier::attach(ebpf, &i.name, Side::Ingress)?;
+            let name = link.name();
+            return Ok((Link::Classifier(link), name));
+        }
+    };
+    let program = loaded.xdp(ebpf)?;
+    Ok((Link::Xdp(loader::attach_xdp(ebpf, program, &i.name, i.index, mode)?), name))
+}
+
+/// The devices below a bond.
+fn ports(i: &Interface) -> Vec<Device> {
+    let all = interfaces::list().unwrap_or_default();
+    all.iter().filter(|p| p.controller == Some(i.index)).map(|p| device::ask(&p.name)).collect()
+}
+
 fn attach_egress(
     ebpf: &mut Ebpf,
     i: &Interface,
     ingress: Ingress,
     options: &LiveOptions,
     pins: &mut Pins,
-) -> Result<(Hooked, Attached), AttachError> {
+) -> Result<(Vec<Link>, Attached), AttachError> {
     // What loops back passes egress and ingress of the same device: one hook sees all of it.
-    let egress = if i.loopback { None } else { Some(loader::attach_egress(ebpf, &i.name).map_err(classify)?) };
+    let egress =
+        if i.loopback { None } else { Some(classifier::attach(ebpf, &i.name, Side::Egress).map_err(classify)?) };
     let attached = Attached {
         name: i.name.clone(),
         ifindex: i.index,
-        ingress: if ingress.mode == XdpMode::Driver { "xdp_native" } else { "xdp_generic" }.into(),
-        egress: egress.as_ref().map_or("none", Egress::name).into(),
+        ingress: ingress.name.into(),
+        egress: egress.as_ref().map_or("none", Classifier::name).into(),
         note: if i.loopback {
             Some("loopback: ingress sees both directions, so egress is not attached".into())
         } else {
             ingress.note
         },
     };
-    let (ingress, egress) = match &options.pin {
-        None => (Some(ingress.link), egress),
+    let egress = egress.map(Link::Classifier);
+    let links = match &options.pin {
+        None => std::iter::once(ingress.link).chain(egress).collect(),
         Some(folder) => {
             super::pins::keep(folder, &i.name, ingress.link, egress, &mut pins.0).map_err(AttachError::Failed)?
         }
     };
-    Ok((Hooked { _ingress: ingress, _egress: egress }, attached))
+    Ok((links, attached))
 }
 
 /// Who holds the interface's XDP hook, when that is why attaching failed.

@@ -5,8 +5,7 @@ use super::facts::Names;
 use super::object;
 use aya::maps::{Array, MapData};
 use aya::programs::links::FdLink;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode, tc};
+use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use monitor_common::abi::{Offsets, WAYS};
 use monitor_common::drops::{Drops, REASONS};
@@ -170,8 +169,8 @@ pub enum Frames {
     Linear,
 }
 
-/// Loads the ingress program: with fragments where the kernel has them (5.18), else without.
-pub fn load_ingress(ebpf: &mut Ebpf) -> Result<(Frames, &'static str), LoadError> {
+/// Loads the program for XDP: with fragments where the kernel has them (5.18), else without.
+pub fn load_xdp(ebpf: &mut Ebpf) -> Result<(Frames, &'static str), LoadError> {
     let xdp = program::<Xdp>(ebpf, "xdp_in")?;
     match xdp.load() {
         Ok(()) => Ok((Frames::Fragments, "xdp_in")),
@@ -189,10 +188,6 @@ pub fn load_ingress(ebpf: &mut Ebpf) -> Result<(Frames, &'static str), LoadError
     }
 }
 
-pub fn load_egress(ebpf: &mut Ebpf) -> Result<(), LoadError> {
-    program::<SchedClassifier>(ebpf, "tc_out")?.load().map_err(|source| LoadError::Program { name: "tc_out", source })
-}
-
 pub fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program>,
@@ -200,8 +195,8 @@ where
     ebpf.program_mut(name).and_then(|p| <&mut P>::try_from(p).ok()).ok_or(LoadError::Missing { name })
 }
 
-/// Attaches ingress in `mode` through a link that lives no longer than this process.
-pub fn attach_ingress(
+/// Attaches the program for XDP in `mode` through a link that lives no longer than this process.
+pub fn attach_xdp(
     ebpf: &mut Ebpf,
     program_name: &'static str,
     interface: &str,
@@ -224,70 +219,4 @@ pub fn attach_ingress(
         interface: interface.into(),
         text: "the kernel gives no BPF link for XDP here, so the program could stay behind after a crash".into(),
     })
-}
-
-/// An egress attachment: dropped, it is gone.
-pub enum Egress {
-    Tcx(FdLink),
-    /// Before Linux 6.6.
-    Clsact(Filter),
-}
-
-/// A netlink filter, which the kernel keeps until somebody removes it: dropped, it is removed.
-pub struct Filter {
-    link: Option<SchedClassifierLink>,
-    interface: String,
-}
-
-/// Priority of our clsact filter; one there under our program's name is a leftover of ours.
-pub const CLSACT_PRIORITY: u16 = 0x7773;
-const PROGRAM: &str = "tc_out";
-
-impl Egress {
-    pub fn name(&self) -> &'static str {
-        match self {
-            Egress::Tcx(_) => "tcx",
-            Egress::Clsact(_) => "clsact",
-        }
-    }
-}
-
-impl Drop for Filter {
-    fn drop(&mut self) {
-        if let Some(link) = self.link.take()
-            && let Err(e) = aya::programs::links::Link::detach(link)
-        {
-            tracing::warn!("cannot remove the egress filter of {}: {e}", self.interface);
-        }
-    }
-}
-
-/// Attaches egress: a tcx link where the kernel has it (6.6), else a clsact filter.
-pub fn attach_egress(ebpf: &mut Ebpf, interface: &str) -> Result<Egress, LoadError> {
-    let failed = |hook| move |source| LoadError::Attach { interface: interface.into(), hook, source };
-    let classifier = program::<SchedClassifier>(ebpf, PROGRAM)?;
-    if aya::util::KernelVersion::current().is_ok_and(|v| v >= aya::util::KernelVersion::new(6, 6, 0)) {
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let id =
-            classifier.attach_with_options(interface, TcAttachType::Egress, options).map_err(failed("tcx egress"))?;
-        let link = classifier.take_link(id).map_err(failed("tcx egress"))?;
-        let link = FdLink::try_from(link).map_err(|_| LoadError::Interface {
-            interface: interface.into(),
-            text: "the kernel gave a filter where a tcx link was asked for".into(),
-        })?;
-        return Ok(Egress::Tcx(link));
-    }
-    // The qdisc may be there already, ours or another's: it is left in place either way.
-    if let Err(e) = tc::qdisc_add_clsact(interface) {
-        tracing::debug!("clsact on {interface}: {e}");
-    }
-    match tc::qdisc_detach_program(interface, TcAttachType::Egress, PROGRAM) {
-        Ok(()) => tracing::info!("removed an egress filter that an earlier run left on {interface}"),
-        Err(e) => tracing::debug!("no leftover on {interface}: {e}"),
-    }
-    let options = TcAttachOptions::Netlink(NlOptions { priority: CLSACT_PRIORITY, ..NlOptions::default() });
-    let id =
-        classifier.attach_with_options(interface, TcAttachType::Egress, options).map_err(failed("clsact egress"))?;
-    let link = classifier.take_link(id).map_err(failed("clsact egress"))?;
-    Ok(Egress::Clsact(Filter { link: Some(link), interface: interface.into() }))
 }

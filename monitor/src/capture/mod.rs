@@ -3,10 +3,13 @@
 mod addresses;
 pub mod btf;
 pub mod cgroup;
+pub mod classifier;
 pub mod counters;
+pub mod device;
 pub mod facts;
 pub mod guard;
 pub mod host;
+pub mod ingress;
 pub mod interfaces;
 pub mod live;
 pub mod loader;

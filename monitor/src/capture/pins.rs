@@ -1,31 +1,35 @@
 //! Links that outlive a killed agent, where that was asked for.
 
+use super::classifier::Classifier;
 use super::interfaces;
-use super::loader::Egress;
+use super::live::Link;
 use aya::programs::links::FdLink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Pins the links of `interface` under `folder` and notes the pins. A pin of an earlier run goes first: its maps are
-/// nobody's any more, so there is nothing to take over.
+/// Pins the links of `interface` under `folder` and notes the pins; returns what cannot be pinned. A pin of an earlier
+/// run goes first: its maps are nobody's any more, so there is nothing to take over.
 pub fn keep(
     folder: &Path,
     interface: &str,
-    ingress: FdLink,
-    egress: Option<Egress>,
+    ingress: Link,
+    egress: Option<Link>,
     pins: &mut Vec<PathBuf>,
-) -> Result<(Option<FdLink>, Option<Egress>), String> {
+) -> Result<Vec<Link>, String> {
     std::fs::create_dir_all(folder)
         .map_err(|e| format!("cannot make {}: {e}; --pin needs a folder of a mounted bpffs", folder.display()))?;
-    pin(folder, &format!("{interface}-ingress"), ingress, pins)?;
-    let kept = match egress {
-        Some(Egress::Tcx(link)) => {
-            pin(folder, &format!("{interface}-egress"), link, pins)?;
-            None
+    let mut kept = Vec::new();
+    for (side, link) in [("ingress", Some(ingress)), ("egress", egress)] {
+        match link {
+            Some(Link::Xdp(fd) | Link::Classifier(Classifier::Tcx(fd))) => {
+                pin(folder, &format!("{interface}-{side}"), fd, pins)?;
+            }
+            // A filter needs no pin to stay, and it should not outlive us unasked for.
+            Some(link @ Link::Classifier(Classifier::Clsact(_))) => kept.push(link),
+            None => {}
         }
-        other => other,
-    };
-    Ok((None, kept))
+    }
+    Ok(kept)
 }
 
 /// The kernel frees a link some time after its last pin is gone.

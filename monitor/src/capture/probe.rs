@@ -1,6 +1,8 @@
 //! What this kernel and these privileges allow, found out without changing anything: files are read, and programs
 //! and maps of the smallest kind are made and closed at once.
 
+use super::device::{self, Device};
+use super::ingress::{self, Choice, IngressMode};
 use super::interfaces;
 use crate::privileges;
 use aya::maps::MapType;
@@ -88,9 +90,11 @@ pub struct Interface {
     pub enslaved: bool,
     /// Id of an XDP program that is attached already.
     pub xdp_program: Option<u32>,
-    /// Kernel driver of a physical device.
     pub driver: Option<String>,
     pub mtu: Option<u32>,
+    /// What `run` does without being told.
+    #[serde(skip)]
+    pub choice: Choice,
 }
 
 /// Tracepoints that carry the local kernel's own reasons.
@@ -208,25 +212,31 @@ fn strings(data: &[u8]) -> Option<&[u8]> {
 
 fn interfaces() -> Vec<Interface> {
     // Without netlink there is nothing to say about interfaces; everything else still holds.
-    interfaces::list().unwrap_or_default().into_iter().map(interface).collect()
+    let all = interfaces::list().unwrap_or_default();
+    let asked: Vec<_> = all.iter().map(|i| device::ask(&i.name)).collect();
+    let ports = |of: &interfaces::Interface| -> Vec<Device> {
+        let ports = all.iter().zip(&asked).filter(|(i, _)| i.controller == Some(of.index));
+        ports.map(|(_, d)| d.clone()).collect()
+    };
+    all.iter().zip(&asked).map(|(i, d)| interface(i, d, &ports(i))).collect()
 }
 
-fn interface(i: interfaces::Interface) -> Interface {
+fn interface(i: &interfaces::Interface, device: &Device, ports: &[Device]) -> Interface {
     let folder = Path::new("/sys/class/net").join(&i.name);
     let file = |name: &str| fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u32>().ok();
     // sysfs may be another namespace's, with other interfaces of the same name.
     let ours = file("ifindex") == Some(i.index);
-    let driver = || Some(fs::read_link(folder.join("device/driver")).ok()?.file_name()?.to_str()?.to_owned());
     Interface {
-        driver: ours.then(driver).flatten(),
+        driver: device.driver.clone(),
         mtu: ours.then(|| file("mtu")).flatten(),
-        name: i.name,
+        name: i.name.clone(),
         ifindex: i.index,
         up: i.up,
         loopback: i.loopback,
         ethernet: i.ethernet,
-        enslaved: i.enslaved,
+        enslaved: i.controller.is_some(),
         xdp_program: i.xdp_program,
+        choice: ingress::choose(IngressMode::Auto, i, device, ports),
     }
 }
 

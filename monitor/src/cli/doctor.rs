@@ -2,6 +2,7 @@
 
 use super::Output;
 use super::output::Out;
+use crate::capture::ingress::Way;
 use crate::capture::loader::Sizes;
 use crate::capture::probe::{Interface, Probe, Support, probe};
 use crate::config::defaults;
@@ -78,7 +79,7 @@ pub fn report(p: &Probe) -> Report {
         btf(p),
         jit(p),
         frags(p),
-        egress(p),
+        traffic_control(p),
         tracepoints(p),
         reset_reasons(p),
         drop_reasons(p),
@@ -217,29 +218,30 @@ fn frags(p: &Probe) -> Check {
             "XDP, large packets",
             State::Limited,
             "not supported",
-            "Native XDP is refused on interfaces with an MTU above about 3,500; generic XDP is used there. Kernels from 5.18 have it.",
+            "Native XDP is refused on interfaces with an MTU above about 3,500; TC ingress is used there. Kernels from 5.18 have it.",
         )
     }
 }
 
-fn egress(p: &Probe) -> Check {
+/// The hook for egress, and for ingress where native XDP would cost too much.
+fn traffic_control(p: &Probe) -> Check {
     if p.btf.tcx {
-        return check("egress", State::Ok, "tcx", "");
+        return check("traffic control", State::Ok, "tcx", "");
     }
     let by_version = p.kernel_version.is_some_and(|v| v >= (6, 6));
     if p.btf.bytes.is_none() && by_version {
         return check(
-            "egress",
+            "traffic control",
             State::Unknown,
             "tcx by its version",
             "Without BTF it shows at attaching only; clsact is the fallback.",
         );
     }
     check(
-        "egress",
+        "traffic control",
         State::Limited,
         "clsact",
-        "A killed agent (SIGKILL) leaves its filter behind; the next start removes it. Kernels from 6.6 have tcx, which goes with the agent.",
+        "A killed agent (SIGKILL) leaves its filters behind; the next start removes them. Kernels from 6.6 have tcx, which goes with the agent.",
     )
 }
 
@@ -353,20 +355,13 @@ fn statistics(p: &Probe) -> Check {
 }
 
 fn plan(i: &Interface, p: &Probe) -> Plan {
-    let ingress = match i.xdp_program {
-        _ if !i.ethernet => "none".into(),
-        Some(id) => format!("refused: XDP program {id} is attached already, and is never replaced"),
-        // Its driver has no XDP.
-        None if i.loopback => "generic XDP".into(),
-        None => "native XDP, else generic XDP".into(),
-    };
-    let egress = match (i.ethernet, i.loopback, p.btf.tcx) {
-        (false, ..) | (_, true, _) => "none",
-        (.., true) => "tcx",
-        (.., false) => "clsact",
-    };
+    let tc = if p.btf.tcx { "tcx" } else { "clsact" };
+    let ways = i.choice.ways.iter().map(|w| if *w == Way::Tc { tc } else { w.name() });
+    let ingress = if i.ethernet { ways.collect::<Vec<_>>().join(", else ") } else { "none".into() };
+    let egress = if i.ethernet && !i.loopback { tc } else { "none" };
     let remarks = [
         (!i.ethernet).then(|| "its frames have no Ethernet header".to_owned()),
+        i.ethernet.then(|| i.choice.why.clone()).flatten(),
         i.loopback.then(|| "ingress sees both directions".to_owned()),
         i.enslaved.then(|| "part of a bridge or bond, whose own interface sees its packets, too".to_owned()),
         i.driver.as_ref().map(|d| format!("driver {d}")),
