@@ -1,8 +1,8 @@
-//! `cargo xtask build-ebpf`: the object that is committed beside the agent.
+//! `cargo xtask build-ebpf`: the objects that are committed beside the agent and beside the benchmark.
 //!
-//! Users build the agent with a plain compiler and get the committed object. That is acceptable only if
-//! anyone can rebuild it and get the same bytes, so everything that depends on the folder, the user or
-//! the machine is kept out of it here.
+//! Users build both with a plain compiler and get the committed objects. That is acceptable only if
+//! anyone can rebuild them and get the same bytes, so everything that depends on the folder, the user or
+//! the machine is kept out of them here.
 
 use std::path::{Path, PathBuf};
 
@@ -15,8 +15,33 @@ use crate::toolchain::{Toolchain, Versions};
 use crate::{hash, place, rustc_wrapper};
 
 pub const TARGET: &str = "bpfel-unknown-none";
-const OBJECT: &str = "monitor/ebpf/whyrst.bpf.o";
-const STAMP: &str = "monitor/ebpf/whyrst.bpf.toml";
+
+/// A committed object. Paths are relative to the repository's root.
+struct Object {
+    /// The crate that it is built from, and its program's name.
+    package: &'static str,
+    file: &'static str,
+    stamp: &'static str,
+    /// What it is made of, for [`hash::sources`].
+    sources: &'static [&'static str],
+}
+
+/// The programs that are attached. The benchmark's are an object of their own, so that they never come near the agent.
+const AGENT: Object = Object {
+    package: "monitor-ebpf",
+    file: "monitor/ebpf/whyrst.bpf.o",
+    stamp: "monitor/ebpf/whyrst.bpf.toml",
+    sources: &hash::EBPF_SOURCES,
+};
+
+const BENCH: Object = Object {
+    package: "bench-ebpf",
+    file: "bench/ebpf/floor.bpf.o",
+    stamp: "bench/ebpf/floor.bpf.toml",
+    sources: &["bench-ebpf/Cargo.lock", "bench-ebpf/Cargo.toml", "bench-ebpf/src"],
+};
+
+const OBJECTS: [&Object; 2] = [&AGENT, &BENCH];
 
 /// Where the sources seem to lie. LLVM copies source lines into .BTF.ext when it can open the file, so
 /// these must be folders that nobody has.
@@ -37,34 +62,42 @@ fn write() -> Result<()> {
     setup::ensure(Purpose::BuildEbpf)?;
     let root = place::root()?;
     let toolchain = Toolchain::find()?;
-    let built = build(&root, &toolchain)?;
-    let object = root.join(OBJECT);
-    std::fs::create_dir_all(object.parent().expect("OBJECT has a folder"))?;
-    std::fs::copy(&built, &object).with_context(|| format!("cannot write {}", object.display()))?;
-    let stamp = Stamp {
-        object: hash::file(&object)?,
-        sources: hash::sources(&root, &hash::EBPF_SOURCES)?,
-        versions: toolchain.versions,
-    };
-    std::fs::write(root.join(STAMP), stamp.to_toml()).with_context(|| format!("cannot write {STAMP}"))?;
-    println!("{OBJECT}: {} bytes, sha256 {}", object.metadata()?.len(), stamp.object);
-    println!("{STAMP}: sources {}", stamp.sources);
+    for object in OBJECTS {
+        let built = build(&root, &toolchain, object)?;
+        let file = root.join(object.file);
+        std::fs::create_dir_all(file.parent().expect("every object has a folder"))?;
+        std::fs::copy(&built, &file).with_context(|| format!("cannot write {}", file.display()))?;
+        let stamp = Stamp {
+            object: hash::file(&file)?,
+            sources: hash::sources(&root, object.sources)?,
+            versions: toolchain.versions.clone(),
+        };
+        std::fs::write(root.join(object.stamp), stamp.to_toml())
+            .with_context(|| format!("cannot write {}", object.stamp))?;
+        println!("{}: {} bytes, sha256 {}", object.file, file.metadata()?.len(), stamp.object);
+        println!("{}: sources {}", object.stamp, stamp.sources);
+    }
     Ok(())
 }
 
-/// Compares the committed object with its stamp and its sources and, if the recorded tools are at hand
+/// Compares the committed objects with their stamps and their sources and, if the recorded tools are at hand
 /// and `rebuild` is wanted, with what they make of the sources now.
 pub fn check(rebuild: bool) -> Result<()> {
+    OBJECTS.into_iter().try_for_each(|object| check_one(object, rebuild))
+}
+
+fn check_one(object: &Object, rebuild: bool) -> Result<()> {
     let root = place::root()?;
-    let stamp = Stamp::read(&root.join(STAMP))?;
-    let object = hash::file(&root.join(OBJECT)).with_context(|| format!("cannot read {OBJECT}"))?;
-    if object != stamp.object {
-        bail!("{OBJECT} is not the one that {STAMP} describes; rebuild both with `cargo xtask build-ebpf`");
+    let Object { file, stamp: stamp_file, .. } = object;
+    let stamp = Stamp::read(&root.join(stamp_file))?;
+    let hash = hash::file(&root.join(file)).with_context(|| format!("cannot read {file}"))?;
+    if hash != stamp.object {
+        bail!("{file} is not the one that {stamp_file} describes; rebuild both with `cargo xtask build-ebpf`");
     }
-    if hash::sources(&root, &hash::EBPF_SOURCES)? != stamp.sources {
-        bail!("{OBJECT} is stale: its sources have changed; rebuild it with `cargo xtask build-ebpf`");
+    if hash::sources(&root, object.sources)? != stamp.sources {
+        bail!("{file} is stale: its sources have changed; rebuild it with `cargo xtask build-ebpf`");
     }
-    println!("{OBJECT}: matches its stamp, and the stamp matches the sources");
+    println!("{file}: matches its stamp, and the stamp matches the sources");
     if !rebuild {
         return Ok(());
     }
@@ -74,20 +107,20 @@ pub fn check(rebuild: bool) -> Result<()> {
         differences.iter().for_each(|line| println!("  {line}"));
         return Ok(());
     }
-    let built = build(&root, &Toolchain::find()?)?;
+    let built = build(&root, &Toolchain::find()?, object)?;
     if hash::file(&built)? != stamp.object {
         bail!(
-            "rebuilding with the recorded tools gave other bytes: compare {} with {OBJECT} (`llvm-readelf-22 -sS`, `llvm-objdump-22 -d`)",
+            "rebuilding with the recorded tools gave other bytes: compare {} with {file} (`llvm-readelf-22 -sS`, `llvm-objdump-22 -d`)",
             built.display()
         );
     }
-    println!("{OBJECT}: rebuilt bit for bit");
+    println!("{file}: rebuilt bit for bit");
     Ok(())
 }
 
 /// Builds the object in the target folder and returns its path.
-fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
-    let folder = root.join("monitor-ebpf");
+fn build(root: &Path, toolchain: &Toolchain, object: &Object) -> Result<PathBuf> {
+    let folder = root.join(object.package);
     let target_dir = place::target()?.join("ebpf");
     let cargo = || {
         let mut cargo = command("rustup");
@@ -115,8 +148,8 @@ fn build(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
             .env("RUSTC_WRAPPER", program)
             .env(rustc_wrapper::ASKED, "1"),
     )?;
-    let linked = target_dir.join(TARGET).join("release/monitor-ebpf");
-    let object = target_dir.join("whyrst.bpf.o");
+    let linked = target_dir.join(TARGET).join("release").join(object.package);
+    let object = target_dir.join(Path::new(object.file).file_name().expect("every object has a name"));
     // Debug sections would be three quarters of the file; .BTF and .BTF.ext stay.
     run_command(command(&toolchain.llvm_objcopy).arg("--strip-debug").arg(&linked).arg(&object))?;
     require_btf(&object)?;
@@ -131,10 +164,7 @@ fn require_btf(object: &Path) -> Result<()> {
     let sections = output(command(readelf).arg("-S").arg(object))?;
     for section in [".BTF ", ".BTF.ext "] {
         if !sections.contains(section) {
-            bail!(
-                "{} has no {section}section; the release profile of monitor-ebpf needs `debug = 2`",
-                object.display()
-            );
+            bail!("{} has no {section}section; the release profile of its crate needs `debug = 2`", object.display());
         }
     }
     Ok(())
@@ -163,7 +193,7 @@ mod tests {
 
     /// The cheap half of `build-ebpf --check`, so that plain `cargo test` notices a forgotten rebuild.
     #[test]
-    fn committed_object_is_current() {
+    fn committed_objects_are_current() {
         if let Err(error) = check(false) {
             panic!("{error:#}");
         }

@@ -4,6 +4,7 @@
 //! below them ([`process`], [`place`], [`apt`], [`cpio`], ...) know nothing about verbs.
 
 mod apt;
+mod bench;
 mod cpio;
 mod demo;
 mod ebpf;
@@ -46,6 +47,9 @@ enum Verb {
     Demo(demo::Args),
     /// Perform the scenarios of the laboratory and judge every verdict
     Lab(lab::Args),
+    /// Measure what whyrst costs, against floor programs and peers
+    #[command(disable_help_flag = true)]
+    Bench(bench::Args),
     /// Run every check and test of the project
     Test(test::Args),
     /// Run the fuzz targets for a bounded number of inputs
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
         Verb::Kernels(args) => kernels::run(&args),
         Verb::Demo(args) => demo::run(&args),
         Verb::Lab(args) => lab::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::Test(args) => test::run(&args),
         Verb::Fuzz(args) => fuzz::run(&args),
         Verb::Fresh => fresh::run(),

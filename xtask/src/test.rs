@@ -89,7 +89,9 @@ fn steps(args: &Args, in_ci: bool) -> Vec<Step<'_>> {
             "fmt",
             Box::new(|_| {
                 run_command(cargo()?.args(["fmt", "--all", "--check"]))?;
-                run_command(cargo()?.args(["fmt", "--check", "--manifest-path", "monitor-ebpf/Cargo.toml"]))?;
+                for manifest in ["monitor-ebpf/Cargo.toml", "bench-ebpf/Cargo.toml"] {
+                    run_command(cargo()?.args(["fmt", "--check", "--manifest-path", manifest]))?;
+                }
                 Ok(Done::Ran)
             }),
         ),

@@ -1,0 +1,129 @@
+//! The agent's programs, loaded by the agent's own loader.
+
+use crate::player::Hook;
+use anyhow::{Context, Result};
+use aya::Ebpf;
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::programs::ProgramFd;
+use monitor::capture::counters;
+use monitor::capture::loader::{self, Clock, Sizes};
+use monitor::snapshot::Counters;
+use monitor_common::abi::Scratch;
+use monitor_common::evidence::Evidence;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// The hash seed; fixed, so that two runs spread connections alike.
+const SEED: u64 = 0x0123_4567_89ab_cdef;
+
+pub struct Agent {
+    ebpf: Ebpf,
+    ingress: &'static str,
+    events: RingBuf<MapData>,
+    scratch: PerCpuArray<MapData, Plain<Scratch>>,
+    /// Tables in arrays that user space can map; all zeroes means empty.
+    arrays: Vec<Mapped>,
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T: Copy>(T);
+// SAFETY: `Scratch` is bytemuck Pod.
+unsafe impl aya::Pod for Plain<Scratch> {}
+// SAFETY: `Evidence` is bytemuck Pod.
+unsafe impl aya::Pod for Plain<Evidence> {}
+
+impl Agent {
+    pub fn load(sizes: Sizes) -> Result<Agent> {
+        let mut ebpf = loader::load(sizes, Clock::Kernel, None, 0, SEED)?;
+        let (_, ingress) = loader::load_ingress(&mut ebpf)?;
+        loader::load_egress(&mut ebpf)?;
+        let mut arrays = Vec::new();
+        for (_, map) in ebpf.maps() {
+            if let Map::Array(data) = map {
+                arrays.extend(Mapped::new(data)?);
+            }
+        }
+        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
+        let events = take("EVENTS")?.try_into()?;
+        let scratch = take("SCRATCH")?.try_into()?;
+        Ok(Agent { events, scratch, arrays, ebpf, ingress })
+    }
+
+    pub fn program(&self, hook: Hook) -> Result<ProgramFd> {
+        let name = match hook {
+            Hook::Xdp => self.ingress,
+            Hook::Tc => "tc_out",
+        };
+        Ok(self.ebpf.program(name).with_context(|| format!("no program {name}"))?.fd()?.try_clone()?)
+    }
+
+    /// Forgets every connection.
+    pub fn clear(&mut self) -> Result<()> {
+        self.arrays.iter_mut().for_each(Mapped::zero);
+        let evidence = self.ebpf.map_mut("EVIDENCE").context("no map EVIDENCE")?;
+        let mut evidence: HashMap<&mut MapData, u32, Plain<Evidence>> = evidence.try_into()?;
+        let slots: Vec<u32> = evidence.keys().collect::<Result<_, _>>()?;
+        for slot in slots {
+            evidence.remove(&slot)?;
+        }
+        self.drain();
+        Ok(())
+    }
+
+    /// Takes all events out of the ring buffer.
+    pub fn drain(&mut self) -> u64 {
+        let mut taken = 0;
+        while self.events.next().is_some() {
+            taken += 1;
+        }
+        taken
+    }
+
+    pub fn counters(&self) -> Result<Counters> {
+        let read = |index| -> Result<Vec<Scratch>> { Ok(self.scratch.get(&index, 0)?.iter().map(|p| p.0).collect()) };
+        Ok(counters::sum(&read(0)?, &read(1)?))
+    }
+}
+
+/// An array map's values in this process.
+struct Mapped {
+    start: *mut libc::c_void,
+    length: usize,
+}
+
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
+
+impl Mapped {
+    /// None if the map cannot be mapped.
+    fn new(data: &MapData) -> Result<Option<Mapped>> {
+        let info = data.info()?;
+        if info.map_flags() & MMAPABLE == 0 {
+            return Ok(None);
+        }
+        let page = 4096;
+        let length =
+            (info.value_size().next_multiple_of(8) as usize * info.max_entries() as usize).next_multiple_of(page);
+        let fd = data.fd().as_fd().as_raw_fd();
+        // SAFETY: a new shared mapping of a map that allows it; nothing in this process relies on its content.
+        let start = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, fd, 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error()).context("cannot map a table");
+        }
+        Ok(Some(Mapped { start, length }))
+    }
+
+    fn zero(&mut self) {
+        // SAFETY: the mapping is this long and writable. The programs do not run meanwhile.
+        unsafe { std::ptr::write_bytes(self.start.cast::<u8>(), 0, self.length) };
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, not used after.
+        unsafe { libc::munmap(self.start, self.length) };
+    }
+}

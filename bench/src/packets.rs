@@ -1,0 +1,200 @@
+//! Nanoseconds per packet: the agent's program, the floor and the empty program on the same packets, by turns.
+
+use crate::agent::Agent;
+use crate::player::{Hook, Play, Player};
+use crate::statistics::Spread;
+use crate::traffic::conversation::Conversation;
+use crate::traffic::segment::Link;
+use anyhow::Result;
+use aya::programs::ProgramFd;
+
+/// What is played.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub connections: u32,
+    make: fn() -> Conversation,
+    /// Each pass is new connections.
+    renew: bool,
+    /// Both tables are emptied, and the conversation starts anew, before each round: connections are born in it.
+    born: bool,
+    /// The floor's table alone is emptied before each round: it has no way to make room.
+    floor_forgets: bool,
+    /// The program of [`Player::floor`] that ratios are to.
+    against: &'static str,
+    /// Packets of a round, at most.
+    packets: u32,
+    /// Packets between two emptyings of the agent's ring buffer, which holds some thousand events.
+    call: u32,
+}
+
+const ESTABLISHED: Row = Row {
+    name: "",
+    connections: 1,
+    make: || Conversation::steady(Link::Ipv4),
+    renew: false,
+    born: false,
+    floor_forgets: false,
+    against: "floor",
+    packets: u32::MAX,
+    call: u32::MAX,
+};
+
+/// The rows, in the order of the report.
+pub const ROWS: &[Row] = &[
+    Row { name: "established-1", ..ESTABLISHED },
+    Row { name: "established-4096", connections: 4096, ..ESTABLISHED },
+    Row { name: "established-65536", connections: 65_536, ..ESTABLISHED },
+    Row { name: "established-1M", connections: 1 << 20, ..ESTABLISHED },
+    Row { name: "conversation-1", make: || Conversation::whole(Link::Ipv4), ..ESTABLISHED },
+    Row {
+        name: "born",
+        connections: 65_536,
+        make: Conversation::beginning,
+        born: true,
+        packets: 30 * 65_536,
+        ..ESTABLISHED
+    },
+    Row {
+        name: "short",
+        connections: 1024,
+        make: Conversation::short,
+        renew: true,
+        floor_forgets: true,
+        call: 50_000,
+        ..ESTABLISHED
+    },
+    Row {
+        name: "syn-flood",
+        make: Conversation::syn,
+        renew: true,
+        floor_forgets: true,
+        packets: 100_000,
+        ..ESTABLISHED
+    },
+    Row { name: "sack", connections: 4096, make: Conversation::sack, ..ESTABLISHED },
+    Row { name: "ipv6", connections: 4096, make: || Conversation::steady(Link::Ipv6), ..ESTABLISHED },
+    Row { name: "vlan", connections: 4096, make: || Conversation::steady(Link::Vlan), ..ESTABLISHED },
+    Row { name: "non-tcp", make: Conversation::datagrams, against: "parse", ..ESTABLISHED },
+];
+
+/// Figures of one row at one hook. Nanoseconds per packet, net of the empty program of the same round.
+#[derive(Clone, Debug)]
+pub struct Figures {
+    pub row: &'static str,
+    pub hook: Hook,
+    /// The empty program with the player, gross.
+    pub empty: Spread,
+    pub floor: Spread,
+    pub agent: Spread,
+    /// Of each round.
+    pub ratio: Spread,
+    /// What the agent's program counted, per packet.
+    pub anomalies: f64,
+    pub events: f64,
+    pub notes: Vec<String>,
+}
+
+/// One of the programs that take turns.
+struct Turn {
+    program: ProgramFd,
+    play: Play,
+    figures: Vec<f64>,
+}
+
+/// Plays as many packets; the mean cost of one.
+fn play(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, turn: &mut Turn, packets: u32) -> Result<f64> {
+    let mut left = packets;
+    let mut sum = 0.0;
+    while left > 0 {
+        let call = left.min(row.call);
+        sum += player.run(hook, &turn.program, &mut turn.play, call)? * f64::from(call);
+        agent.drain();
+        left -= call;
+    }
+    Ok(sum / f64::from(packets))
+}
+
+/// How long it is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    pub rounds: u32,
+    /// Packets of a round.
+    pub packets: u32,
+}
+
+pub fn measure(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, effort: Effort) -> Result<Figures> {
+    let conversation = (row.make)();
+    player.conversation(&conversation)?;
+    player.clear()?;
+    agent.clear()?;
+    let start = Play::new(&conversation, row.connections, row.renew);
+    let turn = |program| Turn { program, play: start, figures: Vec::new() };
+    let mut turns =
+        [turn(player.floor(hook, "empty")?), turn(player.floor(hook, row.against)?), turn(agent.program(hook)?)];
+    const FLOOR: usize = 1;
+    const AGENT: usize = 2;
+
+    let packets = if row.born { row.packets } else { effort.packets.max(row.connections).min(row.packets) };
+    if !row.born {
+        // Until the connections are established, and a round more, so that caches hold what they will hold.
+        let lead = (conversation.lead as u32 * row.connections).next_multiple_of(packets.max(1));
+        let warm = lead + packets;
+        for turn in &mut turns {
+            play(player, agent, row, hook, turn, warm)?;
+        }
+    }
+    agent.drain();
+    let (before, refused) = (agent.counters()?, player.counts()?[1]);
+    for round in 0..effort.rounds as usize {
+        for i in 0..turns.len() {
+            let which = (i + round) % turns.len();
+            if row.born || (row.floor_forgets && which == FLOOR) {
+                match which {
+                    FLOOR => player.clear()?,
+                    AGENT => agent.clear()?,
+                    _ => {}
+                }
+            }
+            let turn = &mut turns[which];
+            if row.born {
+                turn.play = start;
+            }
+            let figure = play(player, agent, row, hook, turn, packets)?;
+            turn.figures.push(figure);
+        }
+    }
+    let (after, refused) = (agent.counters()?, player.counts()?[1] - refused);
+
+    let [empty, floor, ours] = turns.map(|t| t.figures);
+    let net = |of: &[f64]| -> Vec<f64> { of.iter().zip(&empty).map(|(f, e)| f - e).collect() };
+    let (floor, ours) = (net(&floor), net(&ours));
+    let ratio = ours.iter().zip(&floor).map(|(a, f)| a / f);
+    let played = f64::from(packets) * f64::from(effort.rounds);
+    let sum = |of: &[(String, u64)]| of.iter().map(|(_, n)| n).sum::<u64>();
+    let seen = (after.received_packets + after.transmitted_packets)
+        .wrapping_sub(before.received_packets + before.transmitted_packets);
+    let mut notes = Vec::new();
+    let mut note = |n: u64, what: &str| {
+        if n > 0 {
+            notes.push(format!("{n} {what}"));
+        }
+    };
+    note(refused, "connections that the floor's table refused");
+    note(after.table_full - before.table_full, "packets without room in the agent's table");
+    note(after.events_lost - before.events_lost, "events lost");
+    note(after.evidence_full - before.evidence_full, "observations without room");
+    note((played as u64).abs_diff(seen), "packets that the agent's program did not count");
+    let spread = |v: Vec<f64>| Spread::of(v).unwrap_or(Spread { min: f64::NAN, median: f64::NAN, max: f64::NAN });
+    Ok(Figures {
+        row: row.name,
+        hook,
+        ratio: spread(ratio.collect()),
+        empty: spread(empty),
+        floor: spread(floor),
+        agent: spread(ours),
+        anomalies: (sum(&after.anomalies) - sum(&before.anomalies)) as f64 / played,
+        events: (after.events_sent - before.events_sent) as f64 / played,
+        notes,
+    })
+}

@@ -1,0 +1,257 @@
+//! The floor object, and programs timed by playing packets to them through `BPF_PROG_TEST_RUN`.
+
+use crate::traffic::conversation::Conversation;
+use crate::traffic::segment::{End, Frame};
+use anyhow::{Context, Result, bail, ensure};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray};
+use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use std::time::Duration;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../ebpf/floor.bpf.o");
+
+/// Length of the test buffer: the longest frame and some. The kernel allows one page less its own rooms.
+const BUFFER: usize = 1600;
+const HEADERS: usize = 128;
+/// A call this short is timed by the kernel itself, a longer one by the thread's CPU time: the kernel tells whole
+/// nanoseconds, the CPU time includes the system call.
+const SHORT: u32 = 200_000;
+
+/// A hook that programs are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Xdp,
+    Tc,
+}
+
+impl Hook {
+    pub const BOTH: [Hook; 2] = [Hook::Xdp, Hook::Tc];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Xdp => "XDP",
+            Hook::Tc => "TC",
+        }
+    }
+
+    /// What a program returns that passes the packet on.
+    fn pass(self) -> u32 {
+        match self {
+            Hook::Xdp => 2,
+            Hook::Tc => u32::MAX,
+        }
+    }
+
+    fn prefix(self) -> char {
+        match self {
+            Hook::Xdp => 'x',
+            Hook::Tc => 't',
+        }
+    }
+}
+
+/// A packet as the player's map has it; `bench-ebpf/src/player.rs` explains the fields.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+struct PlayerFrame {
+    client: u8,
+    ip_sum: u8,
+    l4_sum: u8,
+    seq: u8,
+    timestamp: u8,
+    sack: u8,
+    from_server: u8,
+    pad: u8,
+    data: [u8; HEADERS],
+}
+
+impl PlayerFrame {
+    fn new(f: &Frame) -> Result<PlayerFrame> {
+        ensure!(f.head.len() <= HEADERS && f.wire <= BUFFER, "a frame of {} bytes is too long to be played", f.wire);
+        let offset = |at: usize| u8::try_from(at).context("an offset in a frame's headers is beyond 255");
+        let mut data = [0; HEADERS];
+        data[..f.head.len()].copy_from_slice(&f.head);
+        Ok(PlayerFrame {
+            client: offset(f.client)?,
+            ip_sum: offset(f.ip_sum)?,
+            l4_sum: offset(f.l4_sum)?,
+            seq: offset(f.seq)?,
+            timestamp: offset(f.timestamp)?,
+            sack: offset(f.sack)?,
+            from_server: u8::from(f.from == End::Server),
+            pad: 0,
+            data,
+        })
+    }
+}
+
+/// How far a program has come in a conversation; each program has its own.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct Play {
+    count: u64,
+    frames: u32,
+    lead: u32,
+    shift: u32,
+    mask: u32,
+    salt: u32,
+    renew: u32,
+    bytes: [u32; 2],
+    ticks: u32,
+    pad: u32,
+}
+
+impl Play {
+    /// `connections` at once, a power of two; with `renew` each pass is as many new ones.
+    pub fn new(conversation: &Conversation, connections: u32, renew: bool) -> Play {
+        debug_assert!(connections.is_power_of_two());
+        Play {
+            count: 0,
+            frames: conversation.frames.len() as u32,
+            lead: conversation.lead as u32,
+            shift: connections.trailing_zeros(),
+            mask: connections - 1,
+            salt: 0,
+            renew: renew.into(),
+            bytes: conversation.bytes,
+            ticks: conversation.ticks,
+            pad: 0,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+// SAFETY: both are bytemuck Pod.
+unsafe impl aya::Pod for Plain<PlayerFrame> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Plain<Play> {}
+
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Key([u8; 40]);
+// SAFETY: bytes.
+unsafe impl aya::Pod for Key {}
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct State([u8; 128]);
+// SAFETY: bytes.
+unsafe impl aya::Pod for State {}
+
+/// The floor programs with a table of their own, and the player.
+pub struct Player {
+    ebpf: Ebpf,
+    table: HashMap<MapData, Key, State>,
+    counts: PerCpuArray<MapData, u64>,
+    frames: Array<MapData, Plain<PlayerFrame>>,
+    play: Array<MapData, Plain<Play>>,
+    next: [ProgramArray<MapData>; 2],
+    room: u32,
+}
+
+/// The longest conversation, in packets.
+const ROOM: u32 = 4096;
+
+impl Player {
+    /// `slots`: connections that the floor's table takes.
+    pub fn load(slots: u32) -> Result<Player> {
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("TABLE", slots)
+            .map_max_entries("FRAMES", ROOM)
+            .load(OBJECT)
+            .context("cannot load the floor object")?;
+        for hook in Hook::BOTH {
+            for name in ["empty", "parse", "floor", "play"] {
+                let name = format!("{}_{name}", hook.prefix());
+                let program = ebpf.program_mut(&name).with_context(|| format!("no program {name}"))?;
+                let loaded = match hook {
+                    Hook::Xdp => <&mut Xdp>::try_from(program)?.load(),
+                    Hook::Tc => <&mut SchedClassifier>::try_from(program)?.load(),
+                };
+                loaded
+                    .with_context(|| format!("the kernel refuses {name}; the benchmark needs Linux 5.18 or later"))?;
+            }
+        }
+        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
+        Ok(Player {
+            table: take("TABLE")?.try_into()?,
+            counts: take("COUNTS")?.try_into()?,
+            frames: take("FRAMES")?.try_into()?,
+            play: take("PLAY")?.try_into()?,
+            next: [take("X_NEXT")?.try_into()?, take("T_NEXT")?.try_into()?],
+            room: ROOM,
+            ebpf,
+        })
+    }
+
+    /// One of the floor programs: `empty`, `parse` or `floor`.
+    pub fn floor(&self, hook: Hook, name: &str) -> Result<ProgramFd> {
+        let name = format!("{}_{name}", hook.prefix());
+        let program = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
+        Ok(program.fd()?.try_clone()?)
+    }
+
+    /// What is played from here on.
+    pub fn conversation(&mut self, conversation: &Conversation) -> Result<()> {
+        if conversation.frames.len() > self.room as usize {
+            bail!("a conversation of {} packets is too long", conversation.frames.len());
+        }
+        for (i, frame) in conversation.frames.iter().enumerate() {
+            self.frames.set(i as u32, Plain(PlayerFrame::new(frame)?), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the floor's connections.
+    pub fn clear(&mut self) -> Result<()> {
+        let keys: Vec<Key> = self.table.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            self.table.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    /// Keys that the floor did not find, and connections that its table did not take.
+    pub fn counts(&self) -> Result<[u64; 2]> {
+        let sum = |i| Ok::<u64, anyhow::Error>(self.counts.get(&i, 0)?.iter().sum());
+        Ok([sum(0)?, sum(1)?])
+    }
+
+    /// Plays the next `packets` packets to a program; nanoseconds of CPU per packet.
+    pub fn run(&mut self, hook: Hook, program: &ProgramFd, play: &mut Play, packets: u32) -> Result<f64> {
+        self.next[hook as usize].set(0, program, 0).with_context(|| {
+            format!("the {} player cannot call this program: it was not loaded in the same way", hook.name())
+        })?;
+        self.play.set(0, Plain(*play), 0)?;
+        let buffer = [0u8; BUFFER];
+        let options = TestRunOptions { data_in: Some(&buffer), repeat: packets, ..TestRunOptions::new() };
+        let name = format!("{}_play", hook.prefix());
+        let player = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
+        let before = thread_time();
+        let result = match hook {
+            Hook::Xdp => <&Xdp>::try_from(player)?.test_run(options),
+            Hook::Tc => <&SchedClassifier>::try_from(player)?.test_run(options),
+        };
+        let spent = thread_time() - before;
+        let result = result.context("test run")?;
+        ensure!(result.return_value == hook.pass(), "a packet was not passed on: {}", result.return_value);
+        let expected = play.count + u64::from(packets);
+        *play = self.play.get(&0, 0)?.0;
+        ensure!(play.count == expected, "the player played {} packets, not {expected}", play.count);
+        Ok(if packets <= SHORT {
+            // The kernel's figure is cut to whole nanoseconds.
+            result.duration.as_nanos() as f64 + 0.5
+        } else {
+            spent.as_nanos() as f64 / f64::from(packets)
+        })
+    }
+}
+
+/// CPU time of this thread.
+fn thread_time() -> Duration {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live value of the right type; this clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}

@@ -1,0 +1,137 @@
+//! What is said on a connection, from the handshake to the end.
+
+use super::segment::End::{Client, Server};
+use super::segment::{ACK, Connection, FIN, Frame, Link, MSS, PSH, SYN};
+
+/// A conversation for the player.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    pub frames: Vec<Frame>,
+    /// Where it goes on after its last frame.
+    pub lead: usize,
+    /// What client and server have sent between the loop point and the end, bytes.
+    pub bytes: [u32; 2],
+    /// What the time stamps have moved on by.
+    pub ticks: u32,
+}
+
+const REQUESTS: u32 = 50;
+const BULK: u32 = 1_000_000;
+
+impl Conversation {
+    /// One that ends, or whose next pass is another connection.
+    fn once(frames: Vec<Frame>) -> Conversation {
+        Conversation { frames, lead: 0, bytes: [0; 2], ticks: 0 }
+    }
+
+    /// Handshake, 50 requests and answers, 1 MB, FINs.
+    pub fn whole(link: Link) -> Conversation {
+        Conversation::once(spoken(0, link, REQUESTS, BULK))
+    }
+
+    /// 30 packets: handshake, 3 requests and answers, 10 full segments, FINs.
+    pub fn short() -> Conversation {
+        Conversation::once(spoken(0, Link::Ipv4, 3, 10 * MSS))
+    }
+
+    /// The first 30 packets of [`Conversation::whole`].
+    pub fn beginning() -> Conversation {
+        let mut frames = spoken(0, Link::Ipv4, REQUESTS, BULK);
+        frames.truncate(30);
+        Conversation::once(frames)
+    }
+
+    /// A handshake, then for ever requests that are answered with a header and 20 kB: what an established connection
+    /// carries, and nothing else. Each pass is 50 requests and 1 MB.
+    pub fn steady(link: Link) -> Conversation {
+        Conversation::endless(link, |c, frames| {
+            for _ in 0..REQUESTS {
+                exchange(c, frames, 0);
+                transfer(c, frames, BULK / REQUESTS, &mut 0, 0);
+            }
+        })
+    }
+
+    /// As [`Conversation::steady`], but of each five segments the first arrives last, so that of the acknowledgements
+    /// two thirds carry a SACK block.
+    pub fn sack() -> Conversation {
+        Conversation::endless(Link::Ipv4, |c, frames| {
+            for _ in 0..100 {
+                let first = c.seq[Server as usize];
+                let at = |n: u32| first.wrapping_add(n * MSS);
+                let client = c.seq[Client as usize];
+                for n in 1..5 {
+                    frames.push(c.frame(Server, ACK, at(n), client, MSS, 0, None));
+                    frames.push(c.frame(Client, ACK, client, first, 0, 0, Some([at(1), at(n + 1)])));
+                }
+                frames.push(c.frame(Server, ACK, first, client, MSS, 0, None));
+                c.seq[Server as usize] = at(5);
+                frames.push(c.segment(Client, ACK, 0, 0));
+            }
+        })
+    }
+
+    /// A SYN.
+    pub fn syn() -> Conversation {
+        Conversation::once(vec![Connection::new(0, Link::Ipv4).segment(Client, SYN, 0, 0)])
+    }
+
+    /// A UDP datagram each way.
+    pub fn datagrams() -> Conversation {
+        let mut c = Connection::new(0, Link::Ipv4);
+        Conversation::once(vec![c.datagram(Client, 100), c.datagram(Server, 400)])
+    }
+
+    fn endless(link: Link, body: impl Fn(&mut Connection, &mut Vec<Frame>)) -> Conversation {
+        let mut c = Connection::new(0, link);
+        let mut frames = Vec::new();
+        handshake(&mut c, &mut frames);
+        let (lead, start) = (frames.len(), c.seq);
+        body(&mut c, &mut frames);
+        let bytes = [0, 1].map(|end| c.seq[end].wrapping_sub(start[end]));
+        Conversation { frames, lead, bytes, ticks: 1 }
+    }
+}
+
+fn handshake(c: &mut Connection, frames: &mut Vec<Frame>) {
+    frames.push(c.segment(Client, SYN, 0, 0));
+    frames.push(c.segment(Server, SYN | ACK, 0, 0));
+    frames.push(c.segment(Client, ACK, 0, 0));
+}
+
+fn exchange(c: &mut Connection, frames: &mut Vec<Frame>, now_ms: u32) {
+    frames.push(c.segment(Client, PSH | ACK, 100, now_ms));
+    frames.push(c.segment(Server, PSH | ACK, 400, now_ms));
+    frames.push(c.segment(Client, ACK, 0, now_ms));
+}
+
+/// Two full segments and one acknowledgement at a time; `step_ms` pass between them.
+fn transfer(c: &mut Connection, frames: &mut Vec<Frame>, mut left: u32, now_ms: &mut u32, step_ms: u32) {
+    while left > 0 {
+        *now_ms += step_ms;
+        for _ in 0..2 {
+            let size = left.min(MSS);
+            if size > 0 {
+                frames.push(c.segment(Server, ACK, size, *now_ms));
+                left -= size;
+            }
+        }
+        frames.push(c.segment(Client, ACK, 0, *now_ms));
+    }
+}
+
+/// All frames of the `n`-th connection.
+pub fn spoken(n: u32, link: Link, requests: u32, bulk: u32) -> Vec<Frame> {
+    let mut c = Connection::new(n, link);
+    let mut frames = Vec::new();
+    handshake(&mut c, &mut frames);
+    for i in 1..=requests {
+        exchange(&mut c, &mut frames, i);
+    }
+    let mut now_ms = requests;
+    transfer(&mut c, &mut frames, bulk, &mut now_ms, 1);
+    frames.push(c.segment(Server, FIN | ACK, 0, now_ms));
+    frames.push(c.segment(Client, FIN | ACK, 0, now_ms));
+    frames.push(c.segment(Server, ACK, 0, now_ms));
+    frames
+}

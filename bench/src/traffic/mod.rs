@@ -1,0 +1,4 @@
+//! Conversations that are played and written to files: clean, deterministic, made here.
+
+pub mod conversation;
+pub mod segment;
