@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramFd;
+use monitor::capture::classifier::{self, Side};
 use monitor::capture::counters;
 use monitor::capture::loader::{self, Clock, Sizes};
 use monitor::snapshot::Counters;
@@ -35,8 +36,8 @@ unsafe impl aya::Pod for Plain<Evidence> {}
 impl Agent {
     pub fn load(sizes: Sizes) -> Result<Agent> {
         let mut ebpf = loader::load(sizes, Clock::Kernel, None, 0, SEED)?;
-        let (_, ingress) = loader::load_ingress(&mut ebpf)?;
-        loader::load_egress(&mut ebpf)?;
+        let (_, ingress) = loader::load_xdp(&mut ebpf)?;
+        classifier::load(&mut ebpf, Side::Egress)?;
         let mut arrays = Vec::new();
         for (_, map) in ebpf.maps() {
             if let Map::Array(data) = map {
