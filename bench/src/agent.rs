@@ -18,7 +18,8 @@ const SEED: u64 = 0x0123_4567_89ab_cdef;
 
 pub struct Agent {
     ebpf: Ebpf,
-    ingress: &'static str,
+    /// By hook.
+    names: [&'static str; 3],
     events: RingBuf<MapData>,
     scratch: PerCpuArray<MapData, Plain<Scratch>>,
     /// Tables in arrays that user space can map; all zeroes means empty.
@@ -36,8 +37,9 @@ unsafe impl aya::Pod for Plain<Evidence> {}
 impl Agent {
     pub fn load(sizes: Sizes) -> Result<Agent> {
         let mut ebpf = loader::load(sizes, Clock::Kernel, None, 0, SEED)?;
-        let (_, ingress) = loader::load_xdp(&mut ebpf)?;
-        classifier::load(&mut ebpf, Side::Egress)?;
+        let (_, xdp) = loader::load_xdp(&mut ebpf)?;
+        let tc_in = classifier::load(&mut ebpf, Side::Ingress)?;
+        let tc_out = classifier::load(&mut ebpf, Side::Egress)?;
         let mut arrays = Vec::new();
         for (_, map) in ebpf.maps() {
             if let Map::Array(data) = map {
@@ -47,14 +49,11 @@ impl Agent {
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
         let events = take("EVENTS")?.try_into()?;
         let scratch = take("SCRATCH")?.try_into()?;
-        Ok(Agent { events, scratch, arrays, ebpf, ingress })
+        Ok(Agent { events, scratch, arrays, ebpf, names: [xdp, tc_in, tc_out] })
     }
 
     pub fn program(&self, hook: Hook) -> Result<ProgramFd> {
-        let name = match hook {
-            Hook::Xdp => self.ingress,
-            Hook::Tc => "tc_out",
-        };
+        let name = self.names[hook as usize];
         Ok(self.ebpf.program(name).with_context(|| format!("no program {name}"))?.fd()?.try_clone()?)
     }
 

@@ -62,7 +62,7 @@ fn run(args: &Args) -> Result<()> {
     let rows: Vec<&Row> = ROWS.iter().filter(wanted).collect();
     let start = machine::Busy::now();
     println!(
-        "{:<20} {:<4} {:>6} {:>24} {:>24} {:>20} {:>9} {:>9}",
+        "{:<20} {:<10} {:>6} {:>24} {:>24} {:>20} {:>9} {:>9}",
         "row", "hook", "empty", "floor", "agent", "ratio", "anom/pkt", "event/pkt"
     );
     for million in [false, true] {
@@ -76,7 +76,7 @@ fn run(args: &Args) -> Result<()> {
         let mut agent = Agent::load(sizes)?;
         eprintln!("{} slots, {} MiB", sizes.slots(), sizes.bytes() >> 20);
         for row in rows {
-            for hook in Hook::BOTH {
+            for hook in Hook::ALL {
                 print(&packets::measure(&mut player, &mut agent, row, hook, effort)?);
             }
         }
@@ -94,7 +94,7 @@ fn print(f: &Figures) {
     let spread =
         |s: &statistics::Spread, digits: usize| format!("{:.d$} / {:.d$} / {:.d$}", s.min, s.median, s.max, d = digits);
     println!(
-        "{:<20} {:<4} {:>6.1} {:>24} {:>24} {:>20} {:>9.4} {:>9.4}",
+        "{:<20} {:<10} {:>6.1} {:>24} {:>24} {:>20} {:>9.4} {:>9.4}",
         f.row,
         f.hook.name(),
         f.empty.median,

@@ -21,31 +21,48 @@ const SHORT: u32 = 200_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     Xdp,
-    Tc,
+    TcIngress,
+    TcEgress,
 }
 
 impl Hook {
-    pub const BOTH: [Hook; 2] = [Hook::Xdp, Hook::Tc];
+    pub const ALL: [Hook; 3] = [Hook::Xdp, Hook::TcIngress, Hook::TcEgress];
 
     pub fn name(self) -> &'static str {
         match self {
             Hook::Xdp => "XDP",
-            Hook::Tc => "TC",
+            Hook::TcIngress => "TC ingress",
+            Hook::TcEgress => "TC egress",
         }
     }
+
+    fn kind(self) -> Kind {
+        if self == Hook::Xdp { Kind::Xdp } else { Kind::Tc }
+    }
+}
+
+/// Programs of one kind can call each other. Floor programs and player exist once per kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Xdp,
+    Tc,
+}
+
+impl Kind {
+    const ALL: [Kind; 2] = [Kind::Xdp, Kind::Tc];
 
     /// What a program returns that passes the packet on.
     fn pass(self) -> u32 {
         match self {
-            Hook::Xdp => 2,
-            Hook::Tc => u32::MAX,
+            Kind::Xdp => 2,
+            Kind::Tc => u32::MAX,
         }
     }
 
-    fn prefix(self) -> char {
+    fn program(self, name: &str) -> String {
         match self {
-            Hook::Xdp => 'x',
-            Hook::Tc => 't',
+            Kind::Xdp => format!("x_{name}"),
+            Kind::Tc => format!("t_{name}"),
         }
     }
 }
@@ -161,13 +178,13 @@ impl Player {
             .map_max_entries("FRAMES", ROOM)
             .load(OBJECT)
             .context("cannot load the floor object")?;
-        for hook in Hook::BOTH {
+        for kind in Kind::ALL {
             for name in ["empty", "parse", "floor", "play"] {
-                let name = format!("{}_{name}", hook.prefix());
+                let name = kind.program(name);
                 let program = ebpf.program_mut(&name).with_context(|| format!("no program {name}"))?;
-                let loaded = match hook {
-                    Hook::Xdp => <&mut Xdp>::try_from(program)?.load(),
-                    Hook::Tc => <&mut SchedClassifier>::try_from(program)?.load(),
+                let loaded = match kind {
+                    Kind::Xdp => <&mut Xdp>::try_from(program)?.load(),
+                    Kind::Tc => <&mut SchedClassifier>::try_from(program)?.load(),
                 };
                 loaded
                     .with_context(|| format!("the kernel refuses {name}; the benchmark needs Linux 5.18 or later"))?;
@@ -187,7 +204,7 @@ impl Player {
 
     /// One of the floor programs: `empty`, `parse` or `floor`.
     pub fn floor(&self, hook: Hook, name: &str) -> Result<ProgramFd> {
-        let name = format!("{}_{name}", hook.prefix());
+        let name = hook.kind().program(name);
         let program = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
         Ok(program.fd()?.try_clone()?)
     }
@@ -220,22 +237,23 @@ impl Player {
 
     /// Plays the next `packets` packets to a program; nanoseconds of CPU per packet.
     pub fn run(&mut self, hook: Hook, program: &ProgramFd, play: &mut Play, packets: u32) -> Result<f64> {
-        self.next[hook as usize].set(0, program, 0).with_context(|| {
+        let kind = hook.kind();
+        self.next[kind as usize].set(0, program, 0).with_context(|| {
             format!("the {} player cannot call this program: it was not loaded in the same way", hook.name())
         })?;
         self.play.set(0, Plain(*play), 0)?;
         let buffer = [0u8; BUFFER];
         let options = TestRunOptions { data_in: Some(&buffer), repeat: packets, ..TestRunOptions::new() };
-        let name = format!("{}_play", hook.prefix());
+        let name = kind.program("play");
         let player = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
         let before = thread_time();
-        let result = match hook {
-            Hook::Xdp => <&Xdp>::try_from(player)?.test_run(options),
-            Hook::Tc => <&SchedClassifier>::try_from(player)?.test_run(options),
+        let result = match kind {
+            Kind::Xdp => <&Xdp>::try_from(player)?.test_run(options),
+            Kind::Tc => <&SchedClassifier>::try_from(player)?.test_run(options),
         };
         let spent = thread_time() - before;
         let result = result.context("test run")?;
-        ensure!(result.return_value == hook.pass(), "a packet was not passed on: {}", result.return_value);
+        ensure!(result.return_value == kind.pass(), "a packet was not passed on: {}", result.return_value);
         let expected = play.count + u64::from(packets);
         *play = self.play.get(&0, 0)?.0;
         ensure!(play.count == expected, "the player played {} packets, not {expected}", play.count);
