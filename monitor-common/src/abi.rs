@@ -12,15 +12,22 @@ pub const ABI_VERSION: u32 = 2;
 /// Ways of one set of the connection table.
 pub const WAYS: usize = 16;
 
-/// What an entry is worth when a set is full.
+/// Sets that share what does not fit into one of them; their number is a multiple of it. Sets fill unevenly: with three
+/// slots for two connections one connection in a hundred finds 16 others in its own set, one in 20,000 finds 64 in all
+/// four.
+pub const NEIGHBOURS: u32 = 4;
+
+/// What an entry is worth when a set is full. In the order in which they go.
 pub mod class {
     pub const EMPTY: u8 = 0;
     /// Closed or reset: the first to go.
     pub const DONE: u8 = 1;
-    /// Handshake not completed: goes for another of its kind, never makes an established one go.
+    /// Only one end has spoken: goes for a SYN or for another of its kind, never makes an established one go.
     pub const HALF_OPEN: u8 = 2;
+    /// A handshake that was answered, or that this host itself began: goes for a SYN where there is none of the above.
+    pub const ANSWERED: u8 = 3;
     /// Established: no packet evicts it; the agent's sweep frees it when it is idle.
-    pub const LIVE: u8 = 3;
+    pub const LIVE: u8 = 4;
 }
 
 /// One set of the connection table: a cache line that tells which of 16 slots a key is in.
@@ -36,7 +43,9 @@ pub struct TableSet {
     /// Upper hash bits, never 0 for an entry in use.
     pub tag: [u16; WAYS],
     pub class: [u8; WAYS],
-    pub pad: [u64; 1],
+    /// Not 0: an entry of this set may be in one of its neighbours, [`NEIGHBOURS`].
+    pub overflowed: u32,
+    pub pad: u32,
 }
 
 /// Tag of a hash; 0 means empty, so it is avoided.

@@ -1,4 +1,5 @@
-//! The connection table: 16-way sets in arrays, hashed here.
+//! The connection table: 16-way sets in arrays, hashed here. A set that is full of live connections passes new ones on to
+//! its three neighbours.
 //!
 //! An array lookup is inlined by the JIT and costs next to nothing where a hash map costs a helper call and a walk over
 //! a bucket; and owning the sets means owning the eviction: a half-open connection never makes an established
@@ -6,12 +7,13 @@
 
 use crate::emit;
 use crate::maps::{FLOWS, HASH_SEED, SET_COUNT, SETS};
+use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
-use monitor_common::abi::{Counters, TableSet, WAYS, class, set_index, tag};
+use monitor_common::abi::{Counters, NEIGHBOURS, TableSet, WAYS, class, set_index, tag};
 use monitor_common::flow::FlowKey;
-use monitor_common::segment::Segment;
+use monitor_common::segment::{Segment, flags};
 use monitor_common::tracker;
-use monitor_common::tracker::state::{Connection, Phase, half};
+use monitor_common::tracker::state::{Connection, Hook, Phase, half};
 
 /// Where a connection lives.
 pub struct Place {
@@ -30,21 +32,34 @@ pub fn connection(slot: u32) -> Option<&'static mut Connection> {
 #[inline(always)]
 pub fn find_or_insert(key: &FlowKey, segment: &Segment, now_ns: u64, counters: &mut Counters) -> Option<Place> {
     let hash = key.hash(HASH_SEED.load());
-    let index = set_index(hash, SET_COUNT.load());
-    let set = SETS.get_ptr_mut(index)?;
-    match find(key, hash, index, set) {
+    match find_hashed(key, hash) {
         Some(place) => Some(place),
-        None => insert(index, set, tag(hash), key, segment, now_ns, counters),
+        None => insert(hash, key, segment, now_ns, counters),
     }
 }
 
 /// The slot of a flow that is tracked.
 #[inline(always)]
 pub fn slot_of(key: &FlowKey) -> Option<u32> {
-    let hash = key.hash(HASH_SEED.load());
-    let index = set_index(hash, SET_COUNT.load());
-    let set = SETS.get_ptr_mut(index)?;
-    find(key, hash, index, set).map(|place| place.slot)
+    find_hashed(key, key.hash(HASH_SEED.load())).map(|place| place.slot)
+}
+
+/// Looks into the hash's own set, and on into its neighbours while those before had to pass an entry on.
+#[inline(always)]
+fn find_hashed(key: &FlowKey, hash: u32) -> Option<Place> {
+    let home = set_index(hash, SET_COUNT.load());
+    let mut step = 0u32;
+    while step < NEIGHBOURS {
+        let index = home ^ step;
+        let set = SETS.get_ptr_mut(index)?;
+        let found = find(key, hash, index, set);
+        // SAFETY: a field of an array element.
+        if found.is_some() || unsafe { (*set).overflowed } == 0 {
+            return found;
+        }
+        step += 1;
+    }
+    None
 }
 
 #[inline(always)]
@@ -86,71 +101,107 @@ fn try_lock(lock: *mut u32) -> bool {
     false
 }
 
+/// What a segment of an unknown connection may push out of a full set.
 #[inline(always)]
-fn insert(
-    index: u32,
-    set: *mut TableSet,
-    tag: u16,
-    key: &FlowKey,
-    segment: &Segment,
-    now_ns: u64,
-    counters: &mut Counters,
-) -> Option<Place> {
-    // SAFETY: a field of an array element.
-    let lock = unsafe { &raw mut (*set).lock };
-    if !try_lock(lock) {
-        counters.table_busy += 1;
-        return None;
+fn worth(segment: &Segment) -> u8 {
+    if segment.has(flags::RST) {
+        // It tells least and is free to forge: it gets room that nobody else needs.
+        class::DONE
+    } else if segment.has(flags::SYN) {
+        class::ANSWERED
+    } else {
+        class::HALF_OPEN
     }
-    let place = insert_locked(index, set, tag, key, segment, now_ns, counters);
-    add(lock, u32::MAX);
-    place
 }
 
 #[inline(always)]
-fn insert_locked(
+fn insert(hash: u32, key: &FlowKey, segment: &Segment, now_ns: u64, counters: &mut Counters) -> Option<Place> {
+    let home = set_index(hash, SET_COUNT.load());
+    let most = worth(segment);
+    let mut step = 0u32;
+    let way = loop {
+        let set = SETS.get_ptr_mut(home ^ step)?;
+        // SAFETY: a field of an array element.
+        let lock = unsafe { &raw mut (*set).lock };
+        if !try_lock(lock) {
+            counters.table_busy += 1;
+            return None;
+        }
+        // SAFETY: an array element, and the lock is held.
+        let s = unsafe { &mut *set };
+        let way = room(s, most, step + 1 == NEIGHBOURS, counters);
+        if way < WAYS as u32 {
+            break way;
+        }
+        let goes_on = most != class::DONE;
+        s.overflowed |= goes_on as u32;
+        add(lock, u32::MAX);
+        step += 1;
+        if !goes_on || step == NEIGHBOURS {
+            counters.table_full += 1;
+            return None;
+        }
+    };
+    let index = home ^ step;
+    let set = SETS.get_ptr_mut(index)?;
+    // SAFETY: an array element, and the lock is held.
+    let place = fill(index, unsafe { &mut *set }, way, tag(hash), key, segment, now_ns, counters);
+    // SAFETY: a field of an array element.
+    add(unsafe { &raw mut (*set).lock }, u32::MAX);
+    place
+}
+
+/// So many live entries make a set one in which half-open ones would go too soon: its neighbours are asked first.
+const CROWDED: u32 = WAYS as u32 - 2;
+
+/// The way that a new entry gets: the first in the order of [`class`], none above `most`; `WAYS` if there is none.
+#[inline(always)]
+fn room(s: &mut TableSet, most: u8, last: bool, counters: &mut Counters) -> u32 {
+    let hand = s.hand;
+    // verifier: without a branch but the minimum's, or it would walk on with every combination of what was found.
+    let mut best = hide(u32::MAX);
+    let mut live = 0u32;
+    let mut i = 0u32;
+    while i < WAYS as u32 {
+        // From the hand on, so that entries of one class go in turn, the oldest first.
+        let way = (hand.wrapping_add(i)) as usize & (WAYS - 1);
+        // 0 where the tag is 0: a program may have classified an entry that the agent was freeing.
+        let used = (s.tag[way] as u32).wrapping_neg() >> 31;
+        let class = s.class[way] as u32 * used;
+        live += class >> 2;
+        let score = class << 4 | i;
+        best = if score < best { score } else { best };
+        i += 1;
+    }
+    let class = (best >> 4) as u8;
+    let way = hand.wrapping_add(best) & (WAYS as u32 - 1);
+    if class == class::EMPTY {
+        return way;
+    }
+    if class == class::DONE {
+        counters.evicted_done += 1;
+        return way;
+    }
+    if class > most || class == class::LIVE || live >= CROWDED && !last {
+        return WAYS as u32;
+    }
+    counters.evicted_half_open += 1;
+    way
+}
+
+/// Begins an entry in a way of a set that is locked.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn fill(
     index: u32,
-    set: *mut TableSet,
+    s: &mut TableSet,
+    way: u32,
     tag: u16,
     key: &FlowKey,
     segment: &Segment,
     now_ns: u64,
     counters: &mut Counters,
 ) -> Option<Place> {
-    // SAFETY: an array element, and the lock is held.
-    let s = unsafe { &mut *set };
-    const NONE: u32 = u32::MAX;
-    let (mut empty, mut done, mut half_open) = (NONE, NONE, NONE);
-    let hand = s.hand;
-    let mut i = 0u32;
-    while i < WAYS as u32 {
-        // From the hand on, so that half-open entries go in turn.
-        let way = (hand + i) & (WAYS as u32 - 1);
-        let class = s.class[way as usize & (WAYS - 1)];
-        if s.tag[way as usize & (WAYS - 1)] == 0 {
-            empty = way;
-            break;
-        }
-        if class == class::DONE && done == NONE {
-            done = way;
-        }
-        if class == class::HALF_OPEN && half_open == NONE {
-            half_open = way;
-        }
-        i += 1;
-    }
-    let way = if empty != NONE {
-        empty
-    } else if done != NONE {
-        counters.evicted_done += 1;
-        done
-    } else if half_open != NONE {
-        counters.evicted_half_open += 1;
-        half_open
-    } else {
-        counters.table_full += 1;
-        return None;
-    };
     let w = way as usize & (WAYS - 1);
     let slot = index * WAYS as u32 + way;
     let connection = FLOWS.get_ptr_mut(slot)?;
@@ -167,20 +218,30 @@ fn insert_locked(
     Some(Place { set: index, way, slot })
 }
 
-/// Keeps the entry's class up to date. An entry counts as live only when both ends have spoken: one-sided floods
-/// must not fill the table.
+/// Keeps the entry's class up to date.
 #[inline(always)]
 pub fn classify(set: u32, way: u32, c: &Connection) {
-    let class = match c.phase() {
-        Phase::TimeWait | Phase::Reset => class::DONE,
-        Phase::SynSent | Phase::SynReceived => class::HALF_OPEN,
-        _ if c.half[0].has(half::SEEN) && c.half[1].has(half::SEEN) => class::LIVE,
-        _ => class::HALF_OPEN,
-    };
+    let class = worth_of(c);
     let Some(set) = SETS.get_ptr_mut(set) else { return };
     // SAFETY: an array element; the class is one byte, and a lost store is made up by the next packet.
     let slot = unsafe { &mut (*set).class[way as usize & (WAYS - 1)] };
     if *slot != class {
         *slot = class;
+    }
+}
+
+/// An entry counts as live only when both ends have spoken: one-sided floods must not fill the table. Nor may a flood
+/// from outside make the attempts of this host go, or handshakes that were answered.
+#[inline(always)]
+fn worth_of(c: &Connection) -> u8 {
+    let both = c.half[0].has(half::SEEN) && c.half[1].has(half::SEEN);
+    match c.phase() {
+        Phase::TimeWait | Phase::Reset => class::DONE,
+        Phase::SynSent | Phase::SynReceived => {
+            let own = c.half[c.initiator as usize & 1].fed_by == Hook::Egress as u8;
+            if both || own { class::ANSWERED } else { class::HALF_OPEN }
+        }
+        _ if both => class::LIVE,
+        _ => class::HALF_OPEN,
     }
 }

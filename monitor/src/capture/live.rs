@@ -8,6 +8,7 @@ use super::facts::Names;
 use super::ingress::{self, IngressMode, Way};
 use super::interfaces::{self, Interface};
 use super::loader::{self, Clock, Frames, LoadError, Sizes};
+use super::memory;
 use super::object;
 use super::sweep::Sweep;
 use super::table::Table;
@@ -144,7 +145,7 @@ impl Live {
         }
         let btf = btf.ok();
         let sizes = Sizes { connections: options.max_connections, ring_bytes: options.ring_bytes };
-        check_memory(&sizes)?;
+        memory::check(&sizes).map_err(AttachError::Usage)?;
         let netns = if options.all_namespaces { 0 } else { watched_namespace(btf.as_ref()) };
         let mut ebpf = loader::load(sizes, Clock::Kernel, btf.as_ref(), netns, seed()?).map_err(classify)?;
         // What the programs say of themselves goes where the agent's own log goes.
@@ -720,24 +721,6 @@ fn classify(error: LoadError) -> AttachError {
         ))
     } else {
         AttachError::Failed(error.to_string())
-    }
-}
-
-/// The maps must fit into what is free; the kernel would go into reclaim first and kill later.
-fn check_memory(sizes: &Sizes) -> Result<(), AttachError> {
-    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return Ok(()) };
-    let available_kib = text
-        .lines()
-        .find_map(|l| l.strip_prefix("MemAvailable:"))
-        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    match available_kib {
-        Some(kib) if sizes.bytes() > kib * 1024 / 10 * 9 => Err(AttachError::Usage(format!(
-            "{} connections need {} MiB of kernel memory, but {} MiB are available; use a smaller --max-connections",
-            sizes.connections,
-            sizes.bytes() >> 20,
-            kib >> 10
-        ))),
-        _ => Ok(()),
     }
 }
 

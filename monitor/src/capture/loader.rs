@@ -7,9 +7,11 @@ use aya::maps::{Array, MapData};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use monitor_common::abi::{Offsets, WAYS};
+use monitor_common::abi::{NEIGHBOURS, Offsets, TableSet, WAYS};
 use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::FullEvent;
+use monitor_common::evidence::{Evidence, Recorder};
+use monitor_common::tracker::state::Connection;
 
 /// Table sizes, set before load.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +24,7 @@ pub struct Sizes {
 impl Sizes {
     pub fn sets(&self) -> u32 {
         let slots = self.connections as u64 + self.connections as u64 / 2;
-        (slots.div_ceil(WAYS as u64).max(4)) as u32
+        (slots.div_ceil(WAYS as u64) as u32).next_multiple_of(NEIGHBOURS)
     }
 
     pub fn slots(&self) -> u32 {
@@ -39,16 +41,34 @@ impl Sizes {
         (self.connections / 8).max(1024)
     }
 
-    /// Memory of the maps, bytes.
+    /// Memory of the maps, bytes: as the kernel allocates them, all at load.
     pub fn bytes(&self) -> u64 {
-        use monitor_common::evidence::{Evidence, Recorder};
-        use monitor_common::tracker::state::Connection;
-        let per_slot = size_of::<Connection>() + size_of::<Recorder>() + 64 / WAYS;
-        self.slots() as u64 * per_slot as u64
-            + self.evidence() as u64 * (size_of::<Evidence>() as u64 + 64)
-            + self.drops() as u64 * (size_of::<Drops>() as u64 + 64)
-            + self.ring_bytes as u64
+        let arrays = [
+            (size_of::<TableSet>(), self.sets()),
+            (size_of::<Connection>(), self.slots()),
+            (size_of::<Recorder>(), self.slots()),
+        ];
+        let arrays: u64 = arrays.iter().map(|(value, n)| pages(*value as u64 * *n as u64)).sum();
+        let hashes = hash_bytes(size_of::<Evidence>(), self.evidence()) + hash_bytes(size_of::<Drops>(), self.drops());
+        arrays + hashes + self.ring_bytes as u64
     }
+
+    /// Of these, what each connection more costs, bytes.
+    pub fn bytes_per_connection() -> u64 {
+        let of = |connections| Sizes { connections, ring_bytes: 0 }.bytes();
+        (of(2 << 20) - of(1 << 20)) >> 20
+    }
+}
+
+fn pages(bytes: u64) -> u64 {
+    bytes.next_multiple_of(4096)
+}
+
+/// A preallocated hash map with keys of four bytes: elements with a header of 48 bytes (`struct htab_elem`), and as many
+/// buckets of 16 bytes as the next power of two (kernel/bpf/hashtab.c).
+fn hash_bytes(value: usize, entries: u32) -> u64 {
+    let element = 48 + 8 + (value as u64).next_multiple_of(8);
+    pages(element * entries as u64) + pages(16 * entries.next_power_of_two() as u64)
 }
 
 /// Why the programs could not be loaded or attached.

@@ -1,6 +1,7 @@
 //! Where packets come from: the kernel programs ([`live`]) or capture files ([`replay`]). Both give the same values.
 
 mod addresses;
+pub mod bed;
 pub mod btf;
 pub mod cgroup;
 pub mod classifier;
@@ -13,9 +14,11 @@ pub mod ingress;
 pub mod interfaces;
 pub mod live;
 pub mod loader;
+pub mod memory;
 pub mod object;
 pub mod payload;
 mod pins;
+pub mod player;
 pub mod probe;
 pub mod replay;
 mod sweep;

@@ -73,6 +73,16 @@ pub struct Table {
 }
 
 impl Table {
+    /// Takes the table's maps out of a loaded object.
+    pub fn take(ebpf: &mut aya::Ebpf, set_count: u32) -> io::Result<Table> {
+        let mut map = |name: &str| match ebpf.take_map(name) {
+            Some(aya::maps::Map::Array(data)) => Ok(data),
+            _ => Err(io::Error::other(format!("map {name} is missing from the eBPF object"))),
+        };
+        let (sets, flows, recorders) = (map("SETS")?, map("FLOWS")?, map("RECORDERS")?);
+        Table::new(&sets, &flows, &recorders, set_count)
+    }
+
     pub fn new(sets: &MapData, flows: &MapData, recorders: &MapData, set_count: u32) -> io::Result<Table> {
         let slots = set_count as usize * WAYS;
         Ok(Table {

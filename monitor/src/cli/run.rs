@@ -7,7 +7,8 @@
 use crate::api;
 use crate::api::socket::{Socket, SocketError};
 use crate::capture::live::Live;
-use crate::config::{Config, ConfigError, Ingress, Layer};
+use crate::capture::loader::Sizes;
+use crate::config::{Config, ConfigError, Ingress, Layer, defaults};
 use crate::error::{Exit, Failure};
 use crate::expose::text::human;
 use crate::expose::{View, http};
@@ -65,8 +66,12 @@ pub struct RunArgs {
     #[arg(long, value_enum)]
     pub ingress: Option<Ingress>,
 
-    /// Connections tracked at once; about 2.7 kB of kernel memory each [default: 65536]
-    #[arg(long, value_name = "N")]
+    // What each costs follows from the layout of the tables.
+    #[arg(long, value_name = "N", help = format!(
+        "Connections tracked at once; about {:.1} kB of kernel memory each [default: {}]",
+        f64::from(u32::try_from(Sizes::bytes_per_connection()).unwrap_or(u32::MAX)) / 1000.0,
+        defaults::MAX_CONNECTIONS,
+    ))]
     pub max_connections: Option<u32>,
 
     /// Size of the ring buffer for events, a power of two [default: 4194304]
