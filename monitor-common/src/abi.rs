@@ -89,6 +89,8 @@ pub struct Counters {
     /// Reports that the ring buffer had no room for.
     pub events_lost: u64,
     pub events_sent: u64,
+    /// Reports that anybody can cause at will, not made while half of the ring buffer waited for the agent.
+    pub events_withheld: u64,
     /// Segments not tracked because their set was full of live connections.
     pub table_full: u64,
     /// Segments not tracked because another CPU was changing the set.

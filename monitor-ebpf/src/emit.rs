@@ -1,15 +1,16 @@
 //! Reports to the agent: built in the ring buffer, never waking it.
 
-use crate::maps::{EMPTY, EVENTS, EVIDENCE, FLOWS, RECORDERS, SCRATCH};
+use crate::maps::{EMPTY, EVENTS, EVIDENCE, FLOWS, RECORDERS, RING_HALF, SCRATCH};
 use crate::table;
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
+use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_ringbuf_query};
 use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
 use monitor_common::event::{Event, FullEvent, KernelEvent, tag, why};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::Direction;
 use monitor_common::tracker::notes::NO_RESET;
+use monitor_common::tracker::state::{Connection, half};
 
 const QUIET: u64 = BPF_RB_NO_WAKEUP as u64;
 
@@ -20,7 +21,7 @@ pub fn report(hooked: u32, now_ns: u64) {
     let lost = enter(hooked, scratch.packet.direction(), now_ns);
     let Some(c) = table::connection(scratch.slot) else { return };
     let why = engine::why(c, scratch.packet.direction(), &scratch.notes);
-    if why == 0 {
+    if why == 0 || (is_cheap(c, why, scratch) && no_room_for_cheap(scratch)) {
         return;
     }
     let head = Head { why, effect: scratch.notes.effect, phase: scratch.notes.before, lost };
@@ -29,6 +30,26 @@ pub fn report(hooked: u32, now_ns: u64) {
     } else {
         brief(hooked, &head, now_ns);
     }
+}
+
+/// A report that anybody can cause at will, or whose loss costs next to nothing: about a connection of which only one end
+/// has spoken, or the close of one that was always in sync.
+#[inline(always)]
+fn is_cheap(c: &Connection, why: u8, scratch: &Scratch) -> bool {
+    let both = c.half[0].flags & c.half[1].flags & half::SEEN != 0;
+    !both || !engine::needs_evidence(why, &scratch.notes)
+}
+
+/// Cheap reports get half of the ring: what the agent has not taken yet tells how much of a flood there is, and the
+/// other half is for connections. The agent takes no more than it has time for.
+#[inline(always)]
+fn no_room_for_cheap(scratch: &mut Scratch) -> bool {
+    const UNREAD: u64 = BPF_RB_AVAIL_DATA as u64;
+    // SAFETY: the map is a ring buffer.
+    let unread = unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), UNREAD) };
+    let crowded = unread >= RING_HALF.load() as u64;
+    scratch.counters.events_withheld += crowded as u64;
+    crowded
 }
 
 /// Enters the notes into the slot's evidence, in the ledger of `writer`. Returns 1 when there was no room for it.
@@ -61,6 +82,9 @@ pub fn enter(hooked: u32, writer: Direction, now_ns: u64) -> u8 {
 pub fn reused(hooked: u32, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(c) = table::connection(scratch.slot) else { return };
+    if no_room_for_cheap(scratch) {
+        return;
+    }
     scratch.notes.clear();
     let head = Head { why: why::REUSED, effect: NO_RESET, phase: c.phase() as u8, lost: 0 };
     brief(hooked, &head, now_ns);

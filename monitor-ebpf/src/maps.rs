@@ -87,6 +87,10 @@ pub static INTERFACES: HashMap<u32, u32, 1024> = HashMap::new();
 #[unsafe(no_mangle)]
 pub static SET_COUNT: Global<u32> = Global::new(64);
 
+/// Half of the bytes of `EVENTS`; see `emit`.
+#[unsafe(no_mangle)]
+pub static RING_HALF: Global<u32> = Global::new(2097152);
+
 /// Drawn at load.
 #[unsafe(no_mangle)]
 pub static HASH_SEED: Global<u64> = Global::new(0);

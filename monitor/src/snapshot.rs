@@ -63,6 +63,8 @@ pub struct Counters {
     pub anomalies: Vec<(String, u64)>,
     pub events_lost: u64,
     pub events_sent: u64,
+    /// Reports about floods that were not made while the ring buffer was half full.
+    pub events_withheld: u64,
     pub table_full: u64,
     pub table_busy: u64,
     /// Evictions by reason: `done`, `half_open`, `idle`.

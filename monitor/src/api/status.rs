@@ -84,6 +84,8 @@ pub struct KernelWords {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lost {
     pub events_ring_buffer: u64,
+    #[serde(default)]
+    pub events_withheld: u64,
     pub events_agent: u64,
     pub evidence: u64,
     pub drop_reasons: u64,
@@ -138,6 +140,7 @@ impl StatusReport {
             kernel_words: KernelWords { drops: c.kernel_drops, elsewhere: c.kernel_elsewhere },
             lost: Lost {
                 events_ring_buffer: c.events_lost,
+                events_withheld: c.events_withheld,
                 events_agent: view.store().lost_in_agent(),
                 evidence: c.evidence_full,
                 drop_reasons: c.kernel_drops_lost,

@@ -1,5 +1,6 @@
 //! The loaded programs without an interface, for tests of load: packets come from a [`Player`], time from the test.
 
+use super::classifier::{self, Side};
 use super::counters;
 use super::loader::{self, Clock, LoadError, Sizes};
 use super::player::{self, Kind, Player, Script};
@@ -47,8 +48,8 @@ pub struct Bed {
 impl Bed {
     pub fn new(sizes: Sizes) -> Result<Bed, BedError> {
         let mut ebpf = loader::load(sizes, Clock::Test, None, 0, SEED)?;
-        let (_, ingress) = loader::load_ingress(&mut ebpf)?;
-        loader::load_egress(&mut ebpf)?;
+        let (_, ingress) = loader::load_xdp(&mut ebpf)?;
+        classifier::load(&mut ebpf, Side::Egress)?;
         let table = Table::take(&mut ebpf, sizes.sets())
             .map_err(|source| BedError::System { what: "cannot map the table", source })?;
         let mut bed = Bed {

@@ -34,6 +34,7 @@ pub fn sum(ingress: &[Scratch], egress: &[Scratch]) -> Counters {
         anomalies: Anomaly::ALL.iter().map(|a| (a.name().to_string(), both(&|c| c.anomalies[*a as usize]))).collect(),
         events_lost: both(&|c| c.events_lost),
         events_sent: both(&|c| c.events_sent),
+        events_withheld: both(&|c| c.events_withheld),
         table_full: both(&|c| c.table_full),
         table_busy: both(&|c| c.table_busy),
         evictions: vec![

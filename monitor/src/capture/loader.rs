@@ -148,6 +148,7 @@ pub enum Clock {
 pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, seed: u64) -> Result<Ebpf, LoadError> {
     debug_assert!(size_of::<FullEvent>() < sizes.ring_bytes as usize);
     let sets = sizes.sets();
+    let ring_half = sizes.ring_bytes / 2;
     let test_clock = u32::from(clock == Clock::Test);
     let offsets = btf.map_or(Offsets::UNKNOWN, Btf::offsets);
     let mut loader = EbpfLoader::new();
@@ -158,6 +159,7 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, seed: u64
             if verbose { VerifierLogLevel::DEBUG } else { VerifierLogLevel::empty() } | VerifierLogLevel::STATS,
         )
         .override_global("SET_COUNT", &sets, true)
+        .override_global("RING_HALF", &ring_half, true)
         .override_global("HASH_SEED", &seed, true)
         .override_global("TEST_CLOCK", &test_clock, true)
         .override_global("OFFSETS", bytemuck::bytes_of(&offsets), true)

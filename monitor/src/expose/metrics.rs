@@ -85,7 +85,7 @@ families! {
     EVENTS: COUNTER "whyrst_events_total" []
         "Reports of the kernel programs to the agent.";
     EVENTS_LOST: COUNTER "whyrst_events_lost_total" ["stage"]
-        "Reports lost: no room in the ring buffer, or not usable by the agent.";
+        "Reports lost: no room in the ring buffer, withheld because they were of a flood and it was half full, or not usable by the agent.";
     TABLE_ENTRIES: GAUGE "whyrst_table_entries" []
         "Entries of the connection table in use.";
     TABLE_CAPACITY: GAUGE "whyrst_table_capacity" []
@@ -221,6 +221,7 @@ impl Page {
         out.push(single(EVENTS, c.events_sent as f64));
         let mut lost = family(EVENTS_LOST);
         push(&mut lost, EVENTS_LOST, &["ring_buffer"], c.events_lost as f64);
+        push(&mut lost, EVENTS_LOST, &["withheld"], c.events_withheld as f64);
         push(&mut lost, EVENTS_LOST, &["agent"], self.lost_in_agent as f64);
         out.push(lost);
         out.push(single(TABLE_ENTRIES, p.entries as f64));

@@ -92,6 +92,7 @@ fn counters() -> Counters {
         anomalies: vec![count("rexmit", 26), count("hole_never_retransmitted", 1)],
         events_lost: 5,
         events_sent: 77,
+        events_withheld: 0,
         table_full: 0,
         table_busy: 1,
         evictions: vec![count("done", 6), count("half_open", 0), count("idle", 2)],

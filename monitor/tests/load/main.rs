@@ -1,6 +1,7 @@
 //! The kernel programs under load: a million connections, floods, both CPUs at once, storms of resets, numbers that wrap.
 //! Packets are played inside the kernel ([`monitor::capture::player`]), so that ten million of them take seconds.
 
+mod flood;
 mod frames;
 mod million;
 

@@ -132,6 +132,7 @@ fn lost(s: &StatusReport) -> Option<String> {
     let half_open = l.evictions.get("half_open").copied().unwrap_or(0);
     let parts = [
         (l.events_ring_buffer, "events for want of room in the ring buffer (--ring-bytes)"),
+        (l.events_withheld, "reports of what looks like a flood"),
         (l.events_agent, "events that the agent could not use"),
         (l.evidence, "anomalies for want of room in the evidence table"),
         (l.drop_reasons, "dropped segments whose reason found no room"),
