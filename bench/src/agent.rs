@@ -1,7 +1,10 @@
 //! The agent's programs, loaded by the agent's own loader.
 
-use crate::player::Hook;
-use anyhow::{Context, Result};
+use crate::player::{Hook, Play, Player};
+use crate::programs;
+use crate::statistics::Spread;
+use crate::traffic::conversation::{Conversation, Ending};
+use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramFd;
@@ -10,8 +13,12 @@ use monitor::capture::counters;
 use monitor::capture::loader::{self, Clock, Sizes};
 use monitor::snapshot::Counters;
 use monitor_common::abi::Scratch;
+use monitor_common::event::Event;
 use monitor_common::evidence::Evidence;
+use serde::Serialize;
+use std::hint::black_box;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Instant;
 
 /// The hash seed; fixed, so that two runs spread connections alike.
 const SEED: u64 = 0x0123_4567_89ab_cdef;
@@ -20,6 +27,8 @@ pub struct Agent {
     ebpf: Ebpf,
     /// By hook.
     names: [&'static str; 3],
+    /// What the verifier says of the programs.
+    pub verified: Result<Vec<programs::Size>>,
     events: RingBuf<MapData>,
     scratch: PerCpuArray<MapData, Plain<Scratch>>,
     /// Tables in arrays that user space can map; all zeroes means empty.
@@ -40,6 +49,7 @@ impl Agent {
         let (_, xdp) = loader::load_xdp(&mut ebpf)?;
         let tc_in = classifier::load(&mut ebpf, Side::Ingress)?;
         let tc_out = classifier::load(&mut ebpf, Side::Egress)?;
+        let sizes = programs::sizes(&programs::maps(&ebpf), &[xdp, tc_in, tc_out]);
         let mut arrays = Vec::new();
         for (_, map) in ebpf.maps() {
             if let Map::Array(data) = map {
@@ -49,7 +59,7 @@ impl Agent {
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
         let events = take("EVENTS")?.try_into()?;
         let scratch = take("SCRATCH")?.try_into()?;
-        Ok(Agent { events, scratch, arrays, ebpf, names: [xdp, tc_in, tc_out] })
+        Ok(Agent { events, scratch, arrays, ebpf, names: [xdp, tc_in, tc_out], verified: sizes })
     }
 
     pub fn program(&self, hook: Hook) -> Result<ProgramFd> {
@@ -126,4 +136,39 @@ impl Drop for Mapped {
         // SAFETY: made by `new`, not used after.
         unsafe { libc::munmap(self.start, self.length) };
     }
+}
+
+/// How fast events come out of the ring buffer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reading {
+    /// Of each event, with its header.
+    pub bytes: usize,
+    /// Of each round.
+    pub per_second: Spread,
+}
+
+/// Takes events out and copies them, as the agent's own thread does.
+pub fn reading(player: &mut Player, agent: &mut Agent, rounds: u32) -> Result<Reading> {
+    const CONNECTIONS: u32 = 1024;
+    let conversation = Conversation::reported(Ending::Close);
+    player.conversation(&conversation)?;
+    agent.clear()?;
+    let mut play = Play::new(&conversation, CONNECTIONS, true);
+    let program = agent.program(Hook::Xdp)?;
+    let packets = conversation.frames.len() as u32 * CONNECTIONS;
+    let mut figures = Vec::new();
+    for _ in 0..rounds * 10 {
+        player.run(Hook::Xdp, &program, &mut play, packets)?;
+        let start = Instant::now();
+        let mut taken = 0u32;
+        while let Some(item) = agent.events.next() {
+            if let Some(bytes) = item.get(..size_of::<Event>()) {
+                black_box(bytemuck::pod_read_unaligned::<Event>(bytes));
+                taken += 1;
+            }
+        }
+        figures.push(f64::from(taken) / start.elapsed().as_secs_f64());
+        ensure!(taken == CONNECTIONS, "{taken} events of {CONNECTIONS}");
+    }
+    Ok(Reading { bytes: size_of::<Event>() + 8, per_second: Spread::of(figures) })
 }

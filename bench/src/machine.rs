@@ -1,6 +1,8 @@
 //! The machine: where the measuring thread runs, and what else does.
 
+use crate::report::Machine;
 use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Keeps this thread on one CPU.
@@ -52,4 +54,52 @@ fn own() -> Duration {
     // SAFETY: the pointer is to a live value of the right type; this clock exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut t) };
     Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+/// What this machine is.
+pub fn describe(other_load: f64) -> Machine {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let cpu = read("/proc/cpuinfo").lines().find_map(|line| {
+        Some(line.strip_prefix("model name")?.trim_start_matches([' ', '\t', ':']).trim().to_string())
+    });
+    Machine {
+        cpu: cpu.unwrap_or_else(|| std::env::consts::ARCH.into()),
+        cpus: std::thread::available_parallelism().map_or(1, usize::from).max(online()),
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_string(),
+        other_load,
+    }
+}
+
+/// CPUs of the machine, not only those that this thread may run on.
+fn online() -> usize {
+    // SAFETY: no arguments but a constant.
+    unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }.max(1) as usize
+}
+
+/// Bytes that can be had without swapping.
+pub fn memory_available() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+/// A new folder, removed when dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Result<Folder> {
+        let path = std::env::temp_dir().join(format!("whyrst-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Folder(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -4,9 +4,11 @@ use crate::agent::Agent;
 use crate::player::{Hook, Play, Player};
 use crate::statistics::Spread;
 use crate::traffic::conversation::Conversation;
+use crate::traffic::conversation::Ending;
 use crate::traffic::segment::Link;
 use anyhow::Result;
 use aya::programs::ProgramFd;
+use serde::Serialize;
 
 /// What is played.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +20,8 @@ pub struct Row {
     renew: bool,
     /// Both tables are emptied, and the conversation starts anew, before each round: connections are born in it.
     born: bool,
+    /// The conversation starts anew before each round, on the same connections.
+    restart: bool,
     /// The floor's table alone is emptied before each round: it has no way to make room.
     floor_forgets: bool,
     /// The program of [`Player::floor`] that ratios are to.
@@ -34,6 +38,7 @@ const ESTABLISHED: Row = Row {
     make: || Conversation::steady(Link::Ipv4),
     renew: false,
     born: false,
+    restart: false,
     floor_forgets: false,
     against: "floor",
     packets: u32::MAX,
@@ -78,11 +83,22 @@ pub const ROWS: &[Row] = &[
     Row { name: "non-tcp", make: Conversation::datagrams, against: "parse", ..ESTABLISHED },
 ];
 
+/// A whole conversation that begins anew in each round, on the same connections: mostly what looks like repetitions.
+/// Only to be compared with other runners, which can do no better.
+pub const REPLAYED: &[Row] = &[
+    Row { name: "replayed-1", restart: true, ..WHOLE },
+    Row { name: "replayed-4096", connections: 4096, restart: true, ..WHOLE },
+    Row { name: "replayed-65536", connections: 65_536, restart: true, ..WHOLE },
+];
+
+const WHOLE: Row = Row { name: "conversation-1", make: || Conversation::whole(Link::Ipv4), ..ESTABLISHED };
+
 /// Figures of one row at one hook. Nanoseconds per packet, net of the empty program of the same round.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Figures {
     pub row: &'static str,
     pub hook: Hook,
+    pub connections: u32,
     /// The empty program with the player, gross.
     pub empty: Spread,
     pub floor: Spread,
@@ -157,7 +173,7 @@ pub fn measure(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, ef
                 }
             }
             let turn = &mut turns[which];
-            if row.born {
+            if row.born || row.restart {
                 turn.play = start;
             }
             let figure = play(player, agent, row, hook, turn, packets)?;
@@ -185,16 +201,95 @@ pub fn measure(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, ef
     note(after.events_lost - before.events_lost, "events lost");
     note(after.evidence_full - before.evidence_full, "observations without room");
     note((played as u64).abs_diff(seen), "packets that the agent's program did not count");
-    let spread = |v: Vec<f64>| Spread::of(v).unwrap_or(Spread { min: f64::NAN, median: f64::NAN, max: f64::NAN });
+    for ((name, after), (_, before)) in after.anomalies.iter().zip(&before.anomalies) {
+        note(after - before, &format!("times {name}"));
+    }
     Ok(Figures {
         row: row.name,
         hook,
-        ratio: spread(ratio.collect()),
-        empty: spread(empty),
-        floor: spread(floor),
-        agent: spread(ours),
+        connections: row.connections,
+        ratio: Spread::of(ratio),
+        empty: Spread::of(empty),
+        floor: Spread::of(floor),
+        agent: Spread::of(ours),
         anomalies: (sum(&after.anomalies) - sum(&before.anomalies)) as f64 / played,
         events: (after.events_sent - before.events_sent) as f64 / played,
+        notes,
+    })
+}
+
+/// What a packet costs that the agent hears of.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventFigures {
+    pub row: &'static str,
+    pub hook: Hook,
+    /// An acknowledgement, without an event: the floor's and the agent's nanoseconds, net of the empty program.
+    pub floor: Spread,
+    pub quiet: Spread,
+    /// The packet with the event, likewise.
+    pub event: Spread,
+    /// What the event adds, in floors.
+    pub ratio: Spread,
+    pub notes: Vec<String>,
+}
+
+pub const EVENT_ROWS: [(&str, Ending); 2] = [("event-close", Ending::Close), ("event-reset", Ending::Reset)];
+
+/// Plays a short conversation step by step, each step a call of its own: the step of an acknowledgement without an
+/// event is compared with the last one, which has one.
+///
+/// For TC only: before and after each call the kernel changes its XDP dispatcher and sleeps (bpf_prog_change_xdp in
+/// kernel/bpf/dispatcher.c), after which caches are cold. What is added is the same code at all hooks.
+pub fn event(
+    player: &mut Player,
+    agent: &mut Agent,
+    (row, ending): (&'static str, Ending),
+    hook: Hook,
+    effort: Effort,
+) -> Result<EventFigures> {
+    /// Of one step all events fit into the ring buffer.
+    const CONNECTIONS: u32 = 512;
+    /// The acknowledgement, in [`Conversation::reported`].
+    const QUIET: usize = 4;
+    let conversation = Conversation::reported(ending);
+    let last = conversation.frames.len() - 1;
+    player.conversation(&conversation)?;
+    player.clear()?;
+    agent.clear()?;
+    let start = Play::new(&conversation, CONNECTIONS, true);
+    let programs = [player.floor(hook, "empty")?, player.floor(hook, "floor")?, agent.program(hook)?];
+    let mut plays = [start; 3];
+    let passes = effort.rounds as usize * 8;
+    let mut steps = vec![[[0.0; 3]; 2]; passes];
+    let mut seen = 0;
+    for pass in &mut steps {
+        for (i, (program, play)) in programs.iter().zip(&mut plays).enumerate() {
+            for step in 0..=last {
+                agent.drain();
+                let figure = player.run(hook, program, play, CONNECTIONS)?;
+                if step == QUIET {
+                    pass[0][i] = figure;
+                }
+                if step == last {
+                    pass[1][i] = figure;
+                    seen += agent.drain();
+                }
+            }
+        }
+        player.clear()?;
+    }
+    let net = |step: usize, program: usize| steps.iter().map(move |p| p[step][program] - p[step][0]);
+    let ratio =
+        steps.iter().map(|[quiet, event]| ((event[2] - event[0]) - (quiet[2] - quiet[0])) / (quiet[1] - quiet[0]));
+    let expected = u64::from(CONNECTIONS) * passes as u64;
+    let notes = if seen == expected { vec![] } else { vec![format!("{seen} events for {expected} packets")] };
+    Ok(EventFigures {
+        row,
+        hook,
+        floor: Spread::of(net(0, 1)),
+        quiet: Spread::of(net(0, 2)),
+        event: Spread::of(net(1, 2)),
+        ratio: Spread::of(ratio),
         notes,
     })
 }

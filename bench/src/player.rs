@@ -18,7 +18,8 @@ const HEADERS: usize = 128;
 const SHORT: u32 = 200_000;
 
 /// A hook that programs are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Hook {
     Xdp,
     TcIngress,
@@ -272,4 +273,19 @@ fn thread_time() -> Duration {
     // SAFETY: the pointer is to a live value of the right type; this clock exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
     Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+/// Memory of the floor's table (htab_map_alloc in kernel/bpf/hashtab.c): elements of a 48-byte head, key and value, and
+/// a bucket of 16 bytes for each, their number rounded up to a power of two.
+pub fn table_bytes(slots: u32) -> u64 {
+    u64::from(slots) * (48 + 40 + 128) + u64::from(slots.next_power_of_two()) * 16
+}
+
+/// The kernel's number of a program.
+pub fn program_id(program: &ProgramFd) -> Result<u32> {
+    use std::os::fd::{AsFd, AsRawFd};
+    // The descriptor's own information tells it (bpf_prog_show_fdinfo in kernel/bpf/syscall.c).
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd()))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("prog_id:")).context("no prog_id")?;
+    Ok(line.trim().parse()?)
 }

@@ -14,7 +14,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let root = place::root()?;
-    run_command(command("cargo").args(["build", "--release", "-p", "whyrst-bench"]).current_dir(&root))?;
+    run_command(
+        command("cargo").args(["build", "--release", "-p", "monitor", "-p", "whyrst-bench"]).current_dir(&root),
+    )?;
     let mut bench = command(place::target()?.join("release/whyrst-bench"));
     run_command(bench.current_dir(&root).args(&args.rest))
 }

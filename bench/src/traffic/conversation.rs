@@ -1,7 +1,8 @@
 //! What is said on a connection, from the handshake to the end.
 
 use super::segment::End::{Client, Server};
-use super::segment::{ACK, Connection, FIN, Frame, Link, MSS, PSH, SYN};
+use super::segment::{ACK, Connection, FIN, Frame, Link, MSS, PSH, RST, SYN};
+use std::collections::VecDeque;
 
 /// A conversation for the player.
 #[derive(Clone, Debug)]
@@ -15,6 +16,12 @@ pub struct Conversation {
     pub ticks: u32,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Close,
+    Reset,
+}
+
 const REQUESTS: u32 = 50;
 const BULK: u32 = 1_000_000;
 
@@ -26,19 +33,17 @@ impl Conversation {
 
     /// Handshake, 50 requests and answers, 1 MB, FINs.
     pub fn whole(link: Link) -> Conversation {
-        Conversation::once(spoken(0, link, REQUESTS, BULK))
+        Conversation::once(spoken(0, link, REQUESTS, BULK).collect())
     }
 
     /// 30 packets: handshake, 3 requests and answers, 10 full segments, FINs.
     pub fn short() -> Conversation {
-        Conversation::once(spoken(0, Link::Ipv4, 3, 10 * MSS))
+        Conversation::once(spoken(0, Link::Ipv4, 3, 10 * MSS).collect())
     }
 
     /// The first 30 packets of [`Conversation::whole`].
     pub fn beginning() -> Conversation {
-        let mut frames = spoken(0, Link::Ipv4, REQUESTS, BULK);
-        frames.truncate(30);
-        Conversation::once(frames)
+        Conversation::once(spoken(0, Link::Ipv4, REQUESTS, BULK).take(30).collect())
     }
 
     /// A handshake, then for ever requests that are answered with a header and 20 kB: what an established connection
@@ -47,7 +52,10 @@ impl Conversation {
         Conversation::endless(link, |c, frames| {
             for _ in 0..REQUESTS {
                 exchange(c, frames, 0);
-                transfer(c, frames, BULK / REQUESTS, &mut 0, 0);
+                let mut left = BULK / REQUESTS;
+                while left > 0 {
+                    transfer(c, frames, &mut left, 0);
+                }
             }
         })
     }
@@ -76,6 +84,20 @@ impl Conversation {
         Conversation::once(vec![Connection::new(0, Link::Ipv4).segment(Client, SYN, 0, 0)])
     }
 
+    /// Handshake, a segment of data and its acknowledgement, then what ends the connection and is reported: FINs, or a
+    /// reset.
+    pub fn reported(ending: Ending) -> Conversation {
+        let mut c = Connection::new(0, Link::Ipv4);
+        let mut frames = Vec::new();
+        handshake(&mut c, &mut frames);
+        frames.extend([c.segment(Server, ACK, MSS, 0), c.segment(Client, ACK, 0, 0)]);
+        match ending {
+            Ending::Close => end(&mut c, &mut frames, 0),
+            Ending::Reset => frames.push(c.segment(Client, RST | ACK, 0, 0)),
+        }
+        Conversation::once(frames)
+    }
+
     /// A UDP datagram each way.
     pub fn datagrams() -> Conversation {
         let mut c = Connection::new(0, Link::Ipv4);
@@ -93,45 +115,75 @@ impl Conversation {
     }
 }
 
-fn handshake(c: &mut Connection, frames: &mut Vec<Frame>) {
-    frames.push(c.segment(Client, SYN, 0, 0));
-    frames.push(c.segment(Server, SYN | ACK, 0, 0));
-    frames.push(c.segment(Client, ACK, 0, 0));
+fn handshake(c: &mut Connection, frames: &mut impl Extend<Frame>) {
+    frames.extend([c.segment(Client, SYN, 0, 0), c.segment(Server, SYN | ACK, 0, 0), c.segment(Client, ACK, 0, 0)]);
 }
 
-fn exchange(c: &mut Connection, frames: &mut Vec<Frame>, now_ms: u32) {
-    frames.push(c.segment(Client, PSH | ACK, 100, now_ms));
-    frames.push(c.segment(Server, PSH | ACK, 400, now_ms));
-    frames.push(c.segment(Client, ACK, 0, now_ms));
+fn exchange(c: &mut Connection, frames: &mut impl Extend<Frame>, now_ms: u32) {
+    frames.extend([
+        c.segment(Client, PSH | ACK, 100, now_ms),
+        c.segment(Server, PSH | ACK, 400, now_ms),
+        c.segment(Client, ACK, 0, now_ms),
+    ]);
 }
 
-/// Two full segments and one acknowledgement at a time; `step_ms` pass between them.
-fn transfer(c: &mut Connection, frames: &mut Vec<Frame>, mut left: u32, now_ms: &mut u32, step_ms: u32) {
-    while left > 0 {
-        *now_ms += step_ms;
-        for _ in 0..2 {
-            let size = left.min(MSS);
-            if size > 0 {
-                frames.push(c.segment(Server, ACK, size, *now_ms));
-                left -= size;
-            }
+/// At most two full segments of what is `left`, and their acknowledgement.
+fn transfer(c: &mut Connection, frames: &mut impl Extend<Frame>, left: &mut u32, now_ms: u32) {
+    for _ in 0..2 {
+        let size = (*left).min(MSS);
+        if size > 0 {
+            frames.extend([c.segment(Server, ACK, size, now_ms)]);
+            *left -= size;
         }
-        frames.push(c.segment(Client, ACK, 0, *now_ms));
     }
+    frames.extend([c.segment(Client, ACK, 0, now_ms)]);
 }
 
-/// All frames of the `n`-th connection.
-pub fn spoken(n: u32, link: Link, requests: u32, bulk: u32) -> Vec<Frame> {
-    let mut c = Connection::new(n, link);
-    let mut frames = Vec::new();
-    handshake(&mut c, &mut frames);
-    for i in 1..=requests {
-        exchange(&mut c, &mut frames, i);
+fn end(c: &mut Connection, frames: &mut impl Extend<Frame>, now_ms: u32) {
+    frames.extend([
+        c.segment(Server, FIN | ACK, 0, now_ms),
+        c.segment(Client, FIN | ACK, 0, now_ms),
+        c.segment(Server, ACK, 0, now_ms),
+    ]);
+}
+
+/// The frames of a connection, made as they are taken.
+pub struct Spoken {
+    connection: Connection,
+    ready: VecDeque<Frame>,
+    requests: u32,
+    bulk: u32,
+    now_ms: u32,
+    ended: bool,
+}
+
+/// All frames of the `n`-th connection: handshake, requests with answers, a transfer from the server, FINs.
+pub fn spoken(n: u32, link: Link, requests: u32, bulk: u32) -> Spoken {
+    let mut connection = Connection::new(n, link);
+    let mut ready = VecDeque::new();
+    handshake(&mut connection, &mut ready);
+    Spoken { connection, ready, requests, bulk, now_ms: 0, ended: false }
+}
+
+impl Iterator for Spoken {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
+        if let Some(frame) = self.ready.pop_front() {
+            return Some(frame);
+        }
+        let (c, ready) = (&mut self.connection, &mut self.ready);
+        if self.requests > 0 {
+            self.requests -= 1;
+            self.now_ms += 1;
+            exchange(c, ready, self.now_ms);
+        } else if self.bulk > 0 {
+            self.now_ms += 1;
+            transfer(c, ready, &mut self.bulk, self.now_ms);
+        } else if !self.ended {
+            self.ended = true;
+            end(c, ready, self.now_ms);
+        }
+        self.ready.pop_front()
     }
-    let mut now_ms = requests;
-    transfer(&mut c, &mut frames, bulk, &mut now_ms, 1);
-    frames.push(c.segment(Server, FIN | ACK, 0, now_ms));
-    frames.push(c.segment(Client, FIN | ACK, 0, now_ms));
-    frames.push(c.segment(Server, ACK, 0, now_ms));
-    frames
 }

@@ -1,0 +1,138 @@
+//! The figures that must not rise unnoticed: instructions that the verifier walks, and ratios to the floor. Never a
+//! time.
+
+use crate::Stand;
+use crate::machine;
+use crate::packets::{self, Effort, ROWS, Row};
+use crate::player::Hook;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Baseline {
+    /// Processor that the ratios are of.
+    cpu: String,
+    /// Kernel ("6.18") -> program -> instructions. Verifiers differ.
+    verified: BTreeMap<String, BTreeMap<String, u32>>,
+    /// Row -> hook -> ratio to the floor.
+    ratio: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+/// What may come on top of a committed figure.
+const MARGIN: f64 = 1.15;
+/// Quick, and not at the mercy of what neighbours leave of the caches.
+const GUARDED: [&str; 4] = ["established-1", "established-4096", "short", "syn-flood"];
+const EFFORT: Effort = Effort { rounds: 5, packets: 200_000 };
+/// Noise only ever adds, so a row that seems to have risen is measured again, this often.
+const ATTEMPTS: u32 = 8;
+
+/// The best round of the agent's over the best of the floor's.
+fn ratio(stand: &mut Stand, row: &Row, hook: Hook) -> Result<f64> {
+    let f = packets::measure(&mut stand.player, &mut stand.agent, row, hook, EFFORT)?;
+    Ok(f.agent.min / f.floor.min)
+}
+
+fn guarded() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().filter(|r| GUARDED.contains(&r.name))
+}
+
+/// `6.18` of `6.18.3-1-amd64`.
+fn series(kernel: &str) -> String {
+    kernel.split('.').take(2).collect::<Vec<_>>().join(".")
+}
+
+fn verified(stand: &Stand) -> Result<BTreeMap<String, u32>> {
+    let sizes = stand.agent.verified.as_ref().map_err(|e| anyhow::anyhow!("{e:#}"))?;
+    Ok(sizes.iter().map(|s| (s.program.clone(), s.verified)).collect())
+}
+
+/// Writes what is measured now; figures of other kernels stay.
+pub fn update(path: &Path, stand: &mut Stand) -> Result<()> {
+    let mut baseline: Baseline = match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).with_context(|| path.display().to_string())?,
+        Err(_) => Baseline::default(),
+    };
+    let here = machine::describe(0.0);
+    baseline.verified.insert(series(&here.kernel), verified(stand)?);
+    baseline.cpu = here.cpu;
+    baseline.ratio.clear();
+    for row in guarded() {
+        for hook in Hook::ALL {
+            // The middle of three: the least would be hard to repeat.
+            let mut ratios = [0; 3].map(|_| ratio(stand, row, hook).unwrap_or(f64::NAN));
+            ratios.sort_by(f64::total_cmp);
+            let rounded = (ratios[1] * 100.0).round() / 100.0;
+            println!("{}, {}: {rounded:.2}", row.name, hook.name());
+            baseline.ratio.entry(row.name.into()).or_default().insert(hook.name().into(), rounded);
+        }
+    }
+    let text = format!(
+        "# Written by `cargo xtask bench --update-baseline`; `--guard` compares (docs/performance.md).\n{}",
+        toml::to_string(&baseline)?
+    );
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// False if a figure has risen by more than the margin.
+pub fn guard(path: &Path, stand: &mut Stand) -> Result<bool> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let baseline: Baseline = toml::from_str(&text).with_context(|| path.display().to_string())?;
+    let here = machine::describe(0.0);
+    let mut good = true;
+    let mut judge = |what: String, value: f64, committed: f64| {
+        let risen = value > committed * MARGIN;
+        let word = if risen { "RISEN by more than 15 %" } else { "ok" };
+        println!("{what}: {value:.2}, committed {committed:.2}: {word}");
+        good &= !risen;
+    };
+    match baseline.verified.get(&series(&here.kernel)) {
+        Some(committed) => {
+            for (program, count) in verified(stand)? {
+                match committed.get(&program) {
+                    Some(known) => judge(format!("{program}, verified instructions"), count.into(), (*known).into()),
+                    None => println!("{program}: {count} verified instructions, none committed"),
+                }
+            }
+        }
+        None => println!("verified instructions: none committed for Linux {}", series(&here.kernel)),
+    }
+    // Another processor has other ratios: a comparison would blame a change for the machine.
+    let comparable = here.cpu == baseline.cpu;
+    if !comparable {
+        println!("ratios to the floor are not judged: committed ones are of {}, this is {}", baseline.cpu, here.cpu);
+    }
+    for row in guarded() {
+        for hook in Hook::ALL {
+            let mut best = ratio(stand, row, hook)?;
+            let Some(committed) = baseline.ratio.get(row.name).and_then(|hooks| hooks.get(hook.name())) else {
+                println!("{}, {}: {best:.2}, none committed", row.name, hook.name());
+                continue;
+            };
+            if !comparable {
+                println!("{}, {}: {best:.2}, committed {committed:.2}", row.name, hook.name());
+                continue;
+            }
+            for _ in 1..ATTEMPTS {
+                if best <= committed * MARGIN {
+                    break;
+                }
+                best = best.min(ratio(stand, row, hook)?);
+            }
+            judge(format!("{}, {}, ratio to the floor", row.name, hook.name()), best, *committed);
+        }
+    }
+    Ok(good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernels_series_is_its_first_two_numbers() {
+        assert_eq!(series("6.18.3-1-amd64"), "6.18");
+        assert_eq!(series("7.0"), "7.0");
+    }
+}

@@ -1,0 +1,87 @@
+//! What each row may cost at most, and what it should.
+
+use serde::Serialize;
+
+/// Ratios to the floor of the same row unless the row says otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    pub row: &'static str,
+    pub at_most: f64,
+    pub aim: Option<f64>,
+}
+
+const fn budget(row: &'static str, at_most: f64, aim: f64) -> Budget {
+    Budget { row, at_most, aim: Some(aim) }
+}
+
+pub const BUDGETS: &[Budget] = &[
+    budget("established-1", 1.8, 1.4),
+    budget("established-4096", 1.8, 1.4),
+    budget("established-65536", 1.25, 0.7),
+    budget("established-1M", 1.3, 0.7),
+    budget("born", 1.4, 1.0),
+    budget("short", 1.8, 1.2),
+    budget("syn-flood", 2.0, 1.0),
+    // To the program that only parses.
+    Budget { row: "non-tcp", at_most: 1.3, aim: None },
+    // What an event adds to a packet, in floors of that packet.
+    Budget { row: "event-close", at_most: 0.4, aim: None },
+    Budget { row: "event-reset", at_most: 0.4, aim: None },
+    // CPU time, to tcptrace's.
+    budget("analyze-bulk", 1.0, 0.5),
+    budget("analyze-many", 0.75, 0.5),
+    // CPU time, to tshark's.
+    Budget { row: "analyze-bulk-tshark", at_most: 0.05, aim: None },
+    // KiB per connection.
+    Budget { row: "analyze-many-memory", at_most: 2.0, aim: None },
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    WithinAim,
+    WithinBudget,
+    Over,
+}
+
+impl Verdict {
+    pub fn words(self) -> &'static str {
+        match self {
+            Verdict::WithinAim => "within aim",
+            Verdict::WithinBudget => "within budget",
+            Verdict::Over => "OVER",
+        }
+    }
+}
+
+pub fn of(row: &str) -> Option<&'static Budget> {
+    BUDGETS.iter().find(|b| b.row == row)
+}
+
+impl Budget {
+    pub fn judge(&self, value: f64) -> Verdict {
+        if self.aim.is_some_and(|aim| value <= aim) {
+            Verdict::WithinAim
+        } else if value <= self.at_most {
+            Verdict::WithinBudget
+        } else {
+            // Not a number is no success either.
+            Verdict::Over
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_judged_against_aim_and_budget() {
+        let b = budget("x", 1.8, 1.4);
+        assert_eq!([1.4, 1.5, 1.8, 1.81, f64::NAN].map(|v| b.judge(v)), {
+            use Verdict::*;
+            [WithinAim, WithinBudget, WithinBudget, Over, Over]
+        });
+        assert_eq!(Budget { aim: None, ..b }.judge(0.1), Verdict::WithinBudget);
+    }
+}

@@ -1,0 +1,214 @@
+//! Memory and CPU of the running agent: idle, and while connections come and go.
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Running {
+    /// Share of a CPU.
+    pub idle_cpu: f64,
+    pub idle_memory_kib: u64,
+    /// Of the maps, by the agent's own account.
+    pub tables_kib: u64,
+    pub connections_per_second: f64,
+    pub busy_cpu: f64,
+    pub busy_memory_kib: u64,
+}
+
+impl Running {
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let row = |what: String, figure: String| vec![what, figure];
+        vec![
+            row("CPU, idle".into(), format!("{:.2} %", self.idle_cpu * 100.0)),
+            row("resident memory, idle".into(), format!("{} MiB", self.idle_memory_kib >> 10)),
+            row("kernel memory of the tables, default size".into(), format!("{} MiB", self.tables_kib >> 10)),
+            row(
+                format!("CPU, {:.0} connections per second, each opened and closed", self.connections_per_second),
+                format!("{:.1} %", self.busy_cpu * 100.0),
+            ),
+            row("resident memory, the same".into(), format!("{} MiB", self.busy_memory_kib >> 10)),
+        ]
+    }
+}
+
+const MONITORED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const IDLE: Duration = Duration::from_secs(3);
+const BUSY: Duration = Duration::from_secs(3);
+
+/// Starts the agent on one end of a veth pair between two namespaces of its own.
+pub fn measure(whyrst: &Path, folder: &Path, tables_kib: u64) -> Result<Running> {
+    let here = Namespace::new("a")?;
+    let there = Namespace::new("b")?;
+    here.ip(&["link", "add", "whyrst0", "type", "veth", "peer", "name", "whyrst1", "netns", &there.name])?;
+    for (namespace, link, address) in [(&here, "whyrst0", MONITORED), (&there, "whyrst1", PEER)] {
+        namespace.ip(&["address", "add", &format!("{address}/24"), "dev", link])?;
+        namespace.ip(&["link", "set", link, "up"])?;
+    }
+    let socket = folder.join("agent.sock");
+    let agent = here.start(whyrst, &socket)?;
+    let before = agent.cpu()?;
+    std::thread::sleep(IDLE);
+    let idle_cpu = (agent.cpu()? - before).as_secs_f64() / IDLE.as_secs_f64();
+    let idle_memory_kib = agent.memory_kib()?;
+
+    let listener = here.inside(|| TcpListener::bind((MONITORED, 0)))??;
+    let to = listener.local_addr()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let server = std::thread::spawn({
+        let stop = stop.clone();
+        move || serve(&listener, &stop)
+    });
+    let (before, start) = (agent.cpu()?, Instant::now());
+    let connections = there.inside(|| connect(to, start + BUSY))?;
+    let (spent, wall) = (agent.cpu()? - before, start.elapsed().as_secs_f64());
+    stop.store(true, Ordering::Relaxed);
+    // The last one wakes the server.
+    there.inside(|| connect(to, Instant::now() + Duration::from_millis(1)))??;
+    server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
+    Ok(Running {
+        idle_cpu,
+        idle_memory_kib,
+        tables_kib,
+        connections_per_second: connections? as f64 / wall,
+        busy_cpu: spent.as_secs_f64() / wall,
+        busy_memory_kib: agent.memory_kib()?,
+    })
+}
+
+fn serve(listener: &TcpListener, stop: &AtomicBool) -> std::io::Result<()> {
+    while !stop.load(Ordering::Relaxed) {
+        let (mut stream, _) = listener.accept()?;
+        let mut request = [0; 100];
+        if stream.read_exact(&mut request).is_ok() {
+            // A client that has gone is none of the server's business.
+            let _ = stream.write_all(&[0; 400]);
+        }
+    }
+    Ok(())
+}
+
+fn connect(to: SocketAddr, until: Instant) -> std::io::Result<u64> {
+    let mut made = 0;
+    while Instant::now() < until {
+        let mut stream = TcpStream::connect(to)?;
+        stream.write_all(&[0; 100])?;
+        stream.read_to_end(&mut Vec::new())?;
+        made += 1;
+    }
+    Ok(made)
+}
+
+/// A network namespace, deleted when dropped.
+struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn new(suffix: &str) -> Result<Namespace> {
+        let name = format!("whyrst-bench-{}-{suffix}", std::process::id());
+        ip(&["netns", "add", &name])?;
+        Ok(Namespace { name })
+    }
+
+    fn path(&self) -> PathBuf {
+        Path::new("/run/netns").join(&self.name)
+    }
+
+    fn ip(&self, arguments: &[&str]) -> Result<()> {
+        ip(&[&["-n", &self.name], arguments].concat())
+    }
+
+    /// Runs `f` on a thread of its own in this namespace.
+    fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
+        let file = File::open(self.path())?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                // SAFETY: a namespace's open descriptor; only this thread moves.
+                if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(f())
+            });
+            thread.join().map_err(|_| anyhow::anyhow!("a thread in {} panicked", self.name))?.map_err(Into::into)
+        })
+    }
+
+    fn start(&self, whyrst: &Path, socket: &Path) -> Result<Agent> {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).arg(whyrst);
+        command
+            .args(["run", "--interface", "whyrst0", "--listen", "off", "--log-level", "error", "--socket"])
+            .arg(socket);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start nsenter")?;
+        let mut agent = Agent(child);
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !socket.exists() {
+            ensure!(Instant::now() < patience, "the agent does not answer after a minute");
+            if let Some(status) = agent.0.try_wait()? {
+                bail!("the agent ended ({status})");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        // What it does once.
+        std::thread::sleep(Duration::from_secs(1));
+        Ok(agent)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        if let Err(e) = ip(&["netns", "delete", &self.name]) {
+            eprintln!("bench: {e:#}");
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) -> Result<()> {
+    let out = Command::new("ip").args(arguments).stdin(Stdio::null()).output().context("cannot start `ip`")?;
+    ensure!(
+        out.status.success(),
+        "`ip {}` failed: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&out.stderr).trim()
+    );
+    Ok(())
+}
+
+/// The agent, ended when dropped. nsenter becomes it, so the process is the same.
+struct Agent(Child);
+
+impl Agent {
+    fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).context("the agent has ended")?;
+        // The name, which may hold anything, is in parentheses; user and system time are the 12th and 13th after it.
+        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+        // SAFETY: no arguments but a constant.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as f64;
+        Ok(Duration::from_secs_f64((ticks(11) + ticks(12)) as f64 / per_second))
+    }
+
+    fn memory_kib(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).context("the agent has ended")?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        line.split_whitespace().next().and_then(|n| n.parse().ok()).context("no VmRSS")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // SAFETY: a child that was not waited for, so the number is still its own.
+        unsafe { libc::kill(self.0.id() as libc::pid_t, libc::SIGTERM) };
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,264 @@
+//! All figures, and the tables that show them.
+
+use crate::budgets::{self, Verdict};
+use crate::offline::FileFigures;
+use crate::packets::{EventFigures, Figures};
+use crate::player::Hook;
+use crate::programs::Size;
+use crate::statistics::Spread;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    pub packets: Vec<Figures>,
+    pub events: Vec<EventFigures>,
+    pub programs: Vec<Size>,
+    pub reading: Option<crate::agent::Reading>,
+    pub files: Vec<FileFigures>,
+    pub agent: Option<crate::process::Running>,
+    pub judged: Vec<Judged>,
+    /// What was left out, and why.
+    pub left_out: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Machine {
+    pub cpu: String,
+    pub cpus: usize,
+    pub kernel: String,
+    /// CPUs that others kept busy meanwhile.
+    pub other_load: f64,
+}
+
+/// One figure against its budget.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    pub row: String,
+    pub hook: Option<Hook>,
+    pub value: f64,
+    pub at_most: f64,
+    pub aim: Option<f64>,
+    pub verdict: Verdict,
+}
+
+/// A difference this small cannot be told: the kernel's own figures are whole nanoseconds.
+const RESOLUTION_NS: f64 = 1.0;
+
+impl Report {
+    /// Judges every figure that has a budget.
+    pub fn judge(&mut self) {
+        let mut judged = Vec::new();
+        let mut judge = |row: &str, hook, value| {
+            if let Some(b) = budgets::of(row) {
+                let verdict = b.judge(value);
+                judged.push(Judged { row: row.to_string(), hook, value, at_most: b.at_most, aim: b.aim, verdict });
+            }
+        };
+        for f in &self.packets {
+            // Where the floor itself is a nanosecond or two, the resolution decides.
+            let slack = if f.floor.median < 10.0 { RESOLUTION_NS / f.floor.median.max(RESOLUTION_NS) } else { 0.0 };
+            judge(f.row, Some(f.hook), f.ratio.median - slack);
+        }
+        for f in &self.events {
+            judge(f.row, Some(f.hook), f.ratio.median);
+        }
+        for f in &self.files {
+            for tool in &f.tools {
+                let Some(ratio) = tool.ratio else { continue };
+                match tool.tool {
+                    "tcptrace" => judge(f.row, None, ratio.median),
+                    "tshark" => judge(&format!("{}-tshark", f.row), None, ratio.median),
+                    _ => {}
+                }
+            }
+            judge(&format!("{}-memory", f.row), None, f.whyrst_kib_per_connection);
+        }
+        self.judged = judged;
+    }
+
+    pub fn is_within_budget(&self) -> bool {
+        self.judged.iter().all(|j| j.verdict != Verdict::Over)
+    }
+
+    fn verdict(&self, row: &str, hook: Option<Hook>) -> (String, String) {
+        match self.judged.iter().find(|j| j.row == row && j.hook == hook) {
+            Some(j) => {
+                let aim = j.aim.map_or(String::new(), |aim| format!(", aim {aim}"));
+                (format!("{}{aim}", j.at_most), j.verdict.words().to_string())
+            }
+            None => (String::new(), String::new()),
+        }
+    }
+
+    pub fn tables(&self) -> Vec<Table> {
+        let mut tables = Vec::new();
+        let mut packets = Table::new(
+            "Nanoseconds per packet, net of an empty program (least / median / most of all rounds)",
+            &["what is played", "hook", "floor", "whyrst", "ratio", "at most", "verdict"],
+        );
+        for f in &self.packets {
+            let (budget, verdict) = self.verdict(f.row, Some(f.hook));
+            packets.rows.push(vec![
+                f.row.into(),
+                f.hook.name().into(),
+                spread(&f.floor, 0),
+                spread(&f.agent, 0),
+                format!("**{:.2}** ({:.2}-{:.2})", f.ratio.median, f.ratio.min, f.ratio.max),
+                budget,
+                verdict,
+            ]);
+        }
+        tables.push(packets);
+        let mut events = Table::new(
+            "A packet with an event: nanoseconds net of an empty program, and what the event adds in floors",
+            &["event", "hook", "floor", "without", "with", "added", "at most", "verdict"],
+        );
+        for f in &self.events {
+            let (budget, verdict) = self.verdict(f.row, Some(f.hook));
+            events.rows.push(vec![
+                f.row.into(),
+                f.hook.name().into(),
+                spread(&f.floor, 0),
+                spread(&f.quiet, 0),
+                spread(&f.event, 0),
+                format!("**{:.2}**", f.ratio.median),
+                budget,
+                verdict,
+            ]);
+        }
+        tables.push(events);
+        let mut programs = Table::new(
+            "Programs, as this kernel's verifier sees them",
+            &["program", "instructions verified", "stack, bytes"],
+        );
+        for p in &self.programs {
+            programs.rows.push(vec![p.program.clone(), p.verified.to_string(), p.stack.clone()]);
+        }
+        tables.push(programs);
+        let mut files = Table::new(
+            "Captures: CPU seconds of the whole process",
+            &["file", "tool", "seconds", "packets/s", "whyrst's time", "memory", "at most", "verdict"],
+        );
+        for f in &self.files {
+            for tool in &f.tools {
+                let Some(seconds) = tool.seconds else {
+                    files.rows.push(vec![f.row.into(), tool.tool.into(), "not installed".into()]);
+                    continue;
+                };
+                let (budget, verdict) = match tool.tool {
+                    "tcptrace" => self.verdict(f.row, None),
+                    "tshark" => self.verdict(&format!("{}-tshark", f.row), None),
+                    _ => self.verdict(&format!("{}-memory", f.row), None),
+                };
+                let ratio = tool.ratio.filter(|_| tool.tool != "whyrst");
+                files.rows.push(vec![
+                    format!("{} ({} packets, {} connections)", f.row, f.packets, f.connections),
+                    tool.tool.into(),
+                    spread(&seconds, 2),
+                    format!("{:.2} M", f.packets as f64 / seconds.median / 1e6),
+                    ratio.map_or(String::new(), |r| format!("**{:.2}** of it", r.median)),
+                    match tool.tool {
+                        "whyrst" => format!(
+                            "{} MiB, {:.2} KiB per connection",
+                            tool.memory_kib >> 10,
+                            f.whyrst_kib_per_connection
+                        ),
+                        _ => format!("{} MiB", tool.memory_kib >> 10),
+                    },
+                    if tool.tool == "whyrst" && !budget.is_empty() { format!("{budget} KiB") } else { budget },
+                    verdict,
+                ]);
+            }
+        }
+        tables.push(files);
+        let mut agent = Table::new("The agent", &["what", "figure"]);
+        if let Some(r) = &self.reading {
+            agent.rows.push(vec![
+                "events taken out of the ring buffer, one thread".into(),
+                format!("{:.1} M/s of {} bytes", r.per_second.median / 1e6, r.bytes),
+            ]);
+        }
+        if let Some(r) = &self.agent {
+            agent.rows.extend(r.rows());
+        }
+        tables.push(agent);
+        tables.retain(|t| !t.rows.is_empty());
+        tables
+    }
+
+    fn about(&self) -> String {
+        let m = &self.machine;
+        format!("{} ({} CPUs), Linux {}; other load {:.2} CPUs", m.cpu, m.cpus, m.kernel, m.other_load)
+    }
+
+    /// What the counters of the programs said that a reader of the figures has to know.
+    fn notes(&self) -> Vec<String> {
+        let packets = self.packets.iter().flat_map(|f| f.notes.iter().map(move |n| (f.row, f.hook, n)));
+        let events = self.events.iter().flat_map(|f| f.notes.iter().map(move |n| (f.row, f.hook, n)));
+        let notes = packets.chain(events).map(|(row, hook, note)| format!("{row}, {}: {note}", hook.name()));
+        notes.chain(self.left_out.iter().cloned()).collect()
+    }
+
+    pub fn text(&self) -> String {
+        let mut out = format!("{}\n", self.about());
+        for table in self.tables() {
+            let _ = write!(out, "\n{}\n{}", table.title, table.text());
+        }
+        for note in self.notes() {
+            let _ = writeln!(out, "note: {note}");
+        }
+        out
+    }
+
+    pub fn markdown(&self) -> String {
+        let mut out = format!("Measured on {}.\n", self.about());
+        for table in self.tables() {
+            let _ = write!(out, "\n{}:\n\n{}", table.title, table.markdown());
+        }
+        out
+    }
+}
+
+fn spread(s: &Spread, digits: usize) -> String {
+    format!("{:.digits$} / {:.digits$} / {:.digits$}", s.min, s.median, s.max)
+}
+
+pub struct Table {
+    pub title: &'static str,
+    head: Vec<&'static str>,
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    fn new(title: &'static str, head: &[&'static str]) -> Table {
+        Table { title, head: head.to_vec(), rows: Vec::new() }
+    }
+
+    fn markdown(&self) -> String {
+        let mut out = format!("| {} |\n|{}\n", self.head.join(" | "), " --- |".repeat(self.head.len()));
+        for row in &self.rows {
+            let cells = (0..self.head.len()).map(|i| row.get(i).map_or("", String::as_str));
+            let _ = writeln!(out, "| {} |", cells.collect::<Vec<_>>().join(" | "));
+        }
+        out
+    }
+
+    /// Columns as wide as they must be; emphasis is for markdown only.
+    fn text(&self) -> String {
+        let plain = |row: &Vec<String>| -> Vec<String> { row.iter().map(|c| c.replace("**", "")).collect() };
+        let mut rows = vec![self.head.iter().map(|h| h.to_string()).collect()];
+        rows.extend(self.rows.iter().map(plain));
+        let width = |i: usize| rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or(0);
+        let mut out = String::new();
+        for row in &rows {
+            let mut line = String::new();
+            for (i, cell) in row.iter().enumerate() {
+                let _ = write!(line, "{cell:<w$}  ", w = width(i));
+            }
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+        out
+    }
+}
