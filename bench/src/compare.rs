@@ -31,11 +31,17 @@ pub fn run(stand: &mut Stand, bpfrun: &Path, cpu: usize) -> Result<bool> {
     let mut agree = true;
     for row in packets::REPLAYED {
         for hook in [Hook::Xdp, Hook::TcEgress] {
-            let effort = Effort { rounds: ROUNDS, packets: PACKETS };
-            let here = packets::measure(&mut stand.player, &mut stand.agent, row, hook, effort)?;
-            let there = other(stand, bpfrun, &pcap, row, hook, cpu)?;
-            for (name, here, there) in [("floor", here.floor.median, there[0]), ("whyrst", here.agent.median, there[1])]
-            {
+            // By turns, and the least of each: what neighbours do to the caches meanwhile is not the runners' doing.
+            let (mut ours, mut theirs) = ([f64::INFINITY; 2], [f64::INFINITY; 2]);
+            for _ in 0..TURNS {
+                let effort = Effort { rounds: ROUNDS, packets: PACKETS };
+                let here = packets::measure(&mut stand.player, &mut stand.agent, row, hook, effort)?;
+                let there = other(stand, bpfrun, &pcap, row, hook, cpu)?;
+                ours = least(ours, [here.floor.median, here.agent.median]);
+                theirs = least(theirs, there);
+            }
+            for (i, name) in ["floor", "whyrst"].into_iter().enumerate() {
+                let (here, there) = (ours[i], theirs[i]);
                 let difference = here / there - 1.0;
                 agree &= difference.abs() <= AGREEMENT;
                 println!(
