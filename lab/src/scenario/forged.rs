@@ -360,7 +360,7 @@ impl Device for Censor {
                 out.inject(Side::Client, &forgery.rst(Side::Server, self.server_next.plus(step), Some(end)));
                 // The server answers faster than this, which shows at the client that it was alive.
                 let to_server = forgery.rst(Side::Client, end.plus(step), Some(self.server_next));
-                out.inject_later(Side::Server, &to_server, Duration::from_millis(5));
+                out.inject_later(Side::Server, &to_server, Duration::from_millis(9));
             }
         }
     }

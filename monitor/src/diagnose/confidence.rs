@@ -11,7 +11,7 @@ const FURTHER_CLASSES: u8 = 3;
 const SAME_FAULT: i32 = 10;
 /// Connections that show the same fault before it counts.
 const FLOWS: u32 = 3;
-const CONTRADICTION: i32 = 30;
+pub const CONTRADICTION: i32 = 30;
 const SCALE_INFERRED: i32 = 10;
 const MID_STREAM: i32 = 15;
 const ONE_WAY: i32 = 25;

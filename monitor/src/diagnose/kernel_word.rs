@@ -5,6 +5,41 @@ use super::view::View;
 use super::words::{count, duration};
 use crate::history::KernelFact;
 
+/// `reason` of a kernel that gives none.
+pub const NO_REASON: &str = "none";
+
+/// `enum sk_rst_reason` of Linux 6.18 (include/net/rstreason.h), without prefix.
+const KNOWN: [&str; 23] = [
+    "NO_SOCKET",
+    "TCP_INVALID_ACK_SEQUENCE",
+    "TCP_RFC7323_PAWS",
+    "TCP_TOO_OLD_ACK",
+    "TCP_ACK_UNSENT_DATA",
+    "TCP_FLAGS",
+    "TCP_OLD_ACK",
+    "TCP_ABORT_ON_DATA",
+    "TCP_TIMEWAIT_SOCKET",
+    "INVALID_SYN",
+    "TCP_ABORT_ON_CLOSE",
+    "TCP_ABORT_ON_LINGER",
+    "TCP_ABORT_ON_MEMORY",
+    "TCP_STATE",
+    "TCP_KEEPALIVE_TIMEOUT",
+    "TCP_DISCONNECT_WITH_DATA",
+    "MPTCP_RST_EUNSPEC",
+    "MPTCP_RST_EMPTCP",
+    "MPTCP_RST_ERESOURCE",
+    "MPTCP_RST_EPROHIBIT",
+    "MPTCP_RST_EWQ2BIG",
+    "MPTCP_RST_EBADPERF",
+    "MPTCP_RST_EMIDDLEBOX",
+];
+
+/// Whether this version knows what a kernel means by this reason for a reset.
+pub fn is_known(reason: &str) -> bool {
+    KNOWN.contains(&reason)
+}
+
 /// What the kernel of the host concerned would tell, on Linux 6.12 or later. None where the packets say it all.
 pub fn would_tell(cause: &str) -> Option<&'static str> {
     Some(match cause {

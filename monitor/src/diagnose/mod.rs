@@ -190,6 +190,9 @@ pub fn diagnose(history: &History) -> Verdict {
         if quiet {
             return nothing(&view);
         }
+        if let Some(verdict) = without_the_kernels_word(&view) {
+            return verdict;
+        }
         return unknown::verdict(&view, judged);
     };
     let (cause, j, score) = judged.remove(winner);
@@ -220,6 +223,29 @@ pub fn diagnose(history: &History) -> Verdict {
         summary: with_limits(&view, j.summary),
         advice: j.advice,
     }
+}
+
+/// The kernel gave a reason, and no cause claims it: what the packets say is still worth more than nothing. A reason that
+/// is known speaks against them; one of a later kernel may mean anything.
+fn without_the_kernels_word(view: &View) -> Option<Verdict> {
+    let (reset, reason) = (view.reset.as_ref()?, view.reason()?);
+    let mut history = view.history.clone();
+    for fact in history.kernel.iter_mut().filter(|f| f.source == "tcp_send_reset" && f.local == reset.sender) {
+        fact.reason = kernel_word::NO_REASON.into();
+    }
+    let mut verdict = diagnose(&history);
+    if verdict.cause == UNKNOWN {
+        return None;
+    }
+    if kernel_word::is_known(reason) {
+        verdict.contradictions.push(format!("the kernel of the reset's sender gave another reason, {reason}"));
+        verdict.confidence = verdict.confidence.saturating_sub(confidence::CONTRADICTION as u8).max(NAMED);
+        verdict.culprit_confidence = verdict.culprit_confidence.min(verdict.confidence);
+        verdict.band = band(verdict.confidence);
+    } else {
+        verdict.summary.push_str(&format!(" (What the kernel's reason {reason} means is not known here.)"));
+    }
+    Some(verdict)
 }
 
 /// The losers, the likeliest first.

@@ -1,6 +1,6 @@
 //! What a RST looks like and how it therefore came to exist (DIAGNOSIS 3.1).
 
-use crate::history::{End, History};
+use crate::history::{End, History, KernelFact};
 use monitor_common::evidence::{Record, TIMESTAMPS};
 use monitor_common::flow::Direction;
 use monitor_common::segment::flags;
@@ -152,9 +152,18 @@ pub fn shape(history: &History, sender: Direction, rst: &Record) -> Shape {
     if rst.seq.at_or_after(from) && rst.seq.at_or_before(me.snd_nxt) { Shape::Active } else { Shape::Other }
 }
 
+/// What the sender's own kernel said of this RST. An abort may meet segments that were under way, and each draws an answer:
+/// the tracepoint of that may even fire first, because Linux traces an abort after it was sent. Only an answer has a
+/// trigger segment.
+pub fn said<'a>(history: &'a History, sender: Direction, rst: &Record) -> Option<&'a KernelFact> {
+    let answers = rst.flags & flags::ACK == 0 || rst.seq == SeqNum(0);
+    let of_sender = || history.kernel.iter().filter(|f| f.source == "tcp_send_reset" && f.local == sender);
+    of_sender().find(|f| f.has_trigger == answers).or_else(|| of_sender().next())
+}
+
 fn mechanism(history: &History, sender: Direction, rst: &Record, shape: Shape) -> Mechanism {
     // The sender's own kernel knows. Without a trigger segment it decided by itself.
-    let said = history.kernel.iter().find(|f| f.source == "tcp_send_reset" && f.local == sender);
+    let said = said(history, sender, rst);
     if said.is_some_and(|f| !f.has_trigger) && rst.flags & flags::ACK != 0 {
         return Mechanism::ActiveAbort;
     }
@@ -225,6 +234,25 @@ mod tests {
             d.send(Server, reply(nxt));
             let r = reset(d);
             assert_eq!((r.shape, r.mechanism), (Shape::Other, Mechanism::ForeignAbort));
+        });
+    }
+
+    /// S04: what was under way when the client aborted draws an answer, which its kernel may trace first.
+    #[test]
+    fn of_two_reasons_the_one_that_fits_the_shape_counts() {
+        everywhere(|d| {
+            d.handshake().exchange(Server, 500).exchange(Client, 300).send(Client, abort());
+            for order in [[0, 1], [1, 0]] {
+                let mut history = d.history();
+                let facts = [
+                    d.fact("tcp_send_reset", Client, "NO_SOCKET", true, 0),
+                    d.fact("tcp_send_reset", Client, "TCP_STATE", false, 7),
+                ];
+                history.kernel.extend(order.map(|i: usize| facts[i].clone()));
+                let v = crate::diagnose::diagnose(&history);
+                expect(&v, "abortive_close", None, "client");
+                assert_eq!((v.confidence, v.mechanism), (95, Mechanism::ActiveAbort));
+            }
         });
     }
 

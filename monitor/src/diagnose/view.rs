@@ -2,7 +2,8 @@
 
 use super::desync::{self, DesyncView, OpenHole, open_hole};
 use super::forged::{self, Assessment};
-use super::shape::{Mechanism, ResetView, echo_ns};
+use super::kernel_word::NO_REASON;
+use super::shape::{self, Mechanism, ResetView, Shape, echo_ns};
 use super::silent::{Stuck, stuck, stuck_at_end};
 use super::words::{count, duration};
 use crate::history::{End, History, KernelFact};
@@ -52,6 +53,29 @@ impl<'a> View<'a> {
     /// The RST, where it took effect and its sender made it by itself.
     pub fn abort(&self) -> Option<&ResetView> {
         self.reset.as_ref().filter(|r| r.effective && r.mechanism.is_abort())
+    }
+
+    /// An abort of the sender of the effective answer, which the other end could not take: behind a hole, or below what it
+    /// had just acknowledged, the number of an abort does not fit (RFC 5961 section 3). The answers to what comes after it
+    /// do.
+    pub fn abort_before(&self) -> Option<ResetView> {
+        let reset = self.reply()?;
+        let (from, until) = (reset.record.time_ns.saturating_sub(self.echo_ns()), reset.record.time_ns);
+        let records = self.history.records.iter().filter(|r| r.speaker == reset.sender).map(|r| r.record);
+        let abort = records.rev().find(|r| {
+            let both = flags::RST | flags::ACK;
+            r.flags & both == both && r.seq != SeqNum(0) && (from..until).contains(&r.time_ns)
+        })?;
+        // Its own numbers, with its own view of the other end's.
+        let me = self.half(reset.sender);
+        let own = me.has(half::SEEN) && abort.seq.at_or_before(me.snd_nxt) && abort.ack == me.prev_ack;
+        own.then_some(ResetView {
+            record: abort,
+            shape: Shape::Active,
+            mechanism: Mechanism::ActiveAbort,
+            trigger: None,
+            ..*reset
+        })
     }
 
     /// The RST, where it took effect and answers a segment.
@@ -279,13 +303,13 @@ impl<'a> View<'a> {
     /// `tcp_send_reset` on the host that sent the RST.
     pub fn send_reset(&self) -> Option<&KernelFact> {
         let reset = self.reset.as_ref()?;
-        self.history.kernel.iter().find(|f| f.source == "tcp_send_reset" && f.local == reset.sender)
+        shape::said(self.history, reset.sender, &reset.record)
     }
 
     /// Its reason; none where this kernel has none to give.
     pub fn reason(&self) -> Option<&str> {
         let reason = self.send_reset()?.reason.as_str();
-        (!matches!(reason, "" | "none" | "NOT_SPECIFIED" | "ERROR")).then_some(reason)
+        (!matches!(reason, "" | NO_REASON | "NOT_SPECIFIED" | "ERROR")).then_some(reason)
     }
 
     pub fn reason_is(&self, names: &[&str]) -> bool {

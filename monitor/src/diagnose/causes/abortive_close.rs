@@ -1,7 +1,7 @@
 //! An application or an administrator aborted the connection (DIAGNOSIS 3.5 cause 26, RFC 9293 3.9.1 ABORT).
 
 use super::close_with_unread_data::{BY_ODD_SHAPE, BY_WIRE, MECHANISM_ONLY};
-use crate::diagnose::shape::Shape;
+use crate::diagnose::shape::{self, Shape};
 use crate::diagnose::view::View;
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
 use monitor_common::tracker::state::half;
@@ -15,20 +15,31 @@ const REASONS: [&str; 3] = ["TCP_STATE", "TCP_ABORT_ON_LINGER", "TCP_DISCONNECT_
 const ESTABLISHED: u8 = 1;
 
 fn judge(view: &View) -> Option<Judgement> {
-    let reset = view.abort()?;
+    let before = view.abort_before();
+    let reset = view.abort().or(before.as_ref())?;
     let sender = reset.sender;
     if !view.half(sender).has(half::SEEN) {
         return None;
     }
-    let by_kernel = view.reason_is(&REASONS);
+    // What answers late segments of an aborted connection is a kernel without it.
+    let told = |names: &[&str]| match &before {
+        None => view.reason_is(names),
+        Some(r) => shape::said(view.history, sender, &r.record).is_some_and(|f| names.contains(&f.reason.as_str())),
+    };
+    let by_kernel = told(&REASONS);
     if view.desync.is_some() {
         return Some(Judgement::near(20, MECHANISM_ONLY));
     }
-    if view.reason_is_not(&REASONS) {
+    let else_told = match &before {
+        None => view.reason_is_not(&REASONS),
+        Some(_) => !by_kernel && view.reason_is_not(&["NO_SOCKET", "TCP_FLAGS"]),
+    };
+    if else_told {
         return Some(Judgement::near(5, "the sender's kernel gives another reason"));
     }
-    let state = view.send_reset().map_or(0, |f| f.state);
-    let plain = view.reason_is(&["TCP_STATE"]);
+    let said = shape::said(view.history, sender, &reset.record);
+    let state = said.map_or(0, |f| f.state);
+    let plain = told(&["TCP_STATE"]);
     let server_side = !view.history.is_client(sender);
     // A child that was never accepted belongs to no application, so it never sent a byte. An accepted one whose
     // application read everything and said nothing looks the same; the text says so.
@@ -40,15 +51,20 @@ fn judge(view: &View) -> Option<Judgement> {
             "it never sent a byte: the listening socket was closed before the application accepted the \
                            connection, or the application aborted it unanswered",
         )
-    } else if view.reason_is(&["TCP_ABORT_ON_LINGER"]) {
+    } else if told(&["TCP_ABORT_ON_LINGER"]) {
         (None, "the socket was closed with TCP_LINGER2 negative, so it did not wait for the other end's FIN")
-    } else if view.reason_is(&["TCP_DISCONNECT_WITH_DATA"]) {
+    } else if told(&["TCP_DISCONNECT_WITH_DATA"]) {
         (None, "the application disconnected the socket with data still to be sent")
     } else {
         (None, "SO_LINGER 0, a disconnect, or a socket killed from outside")
     };
-    let proof = match view.reason() {
-        Some(reason) => format!("The kernel says {reason}."),
+    let proof = match said.filter(|_| by_kernel) {
+        Some(fact) => format!("The kernel says {}.", fact.reason),
+        None if before.is_some() => {
+            "The reset of the abort did not fit what the other end expected; the one that ended the connection answers \
+             what came after it."
+                .to_string()
+        }
         None => "The packets alone cannot exclude unread data: the kernel's reason on that host (TCP_STATE against \
                  TCP_ABORT_ON_CLOSE) would decide."
             .to_string(),
@@ -80,6 +96,22 @@ mod tests {
             expect(&v, "abortive_close", None, "server");
             assert_eq!(v.confidence, 60);
             assert!(v.also_considered.iter().any(|c| c.cause == "close_with_unread_data"), "{v:#?}");
+        });
+    }
+
+    /// The end that aborts ahead of a hole, then answers what the other one still sends.
+    #[test]
+    fn an_abort_that_did_not_fit_is_why_its_sender_knows_nothing_any_more() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 5000).wait_ms(2_000);
+            let acked = d.snd_nxt(Client);
+            d.send_lost(Client, data(500)).send(Client, abort());
+            d.wait_ms(20).send(Server, data(700).acking(acked)).send(Client, reply(acked));
+            let v = d.verdict();
+            expect(&v, "abortive_close", None, "client");
+            assert_eq!(v.mechanism.name(), "reply_to_ack");
+            let v = d.verdict_with_reason(Client, "NO_SOCKET", true, 0);
+            expect(&v, "abortive_close", None, "client");
         });
     }
 
@@ -149,12 +181,20 @@ mod tests {
         });
     }
 
-    /// A reason whose cause has no rule yet must not be explained away.
+    /// What the packets say stands, whatever the kernel says that no cause claims: against what it is known to mean with
+    /// less confidence.
     #[test]
-    fn another_reason_of_the_kernel_is_respected() {
+    fn a_reason_that_no_cause_claims_leaves_the_packets_word() {
         everywhere(|d| {
             d.handshake().exchange(Client, 300).exchange(Server, 5000).send(Server, abort());
-            assert_eq!(d.verdict_with_reason(Server, "TCP_OF_A_LATER_KERNEL", false, 1).cause, "unknown_reset");
+            let v = d.verdict_with_reason(Server, "TCP_OF_A_LATER_KERNEL", false, 1);
+            expect(&v, "abortive_close", None, "server");
+            assert_eq!((v.confidence, v.contradictions.len()), (60, 0));
+            assert!(v.summary.contains("TCP_OF_A_LATER_KERNEL"), "{}", v.summary);
+            let v = d.verdict_with_reason(Server, "TCP_RFC7323_PAWS", true, 1);
+            expect(&v, "abortive_close", None, "server");
+            assert_eq!((v.confidence, v.contradictions.len()), (30, 1));
+            assert!(v.contradictions[0].contains("TCP_RFC7323_PAWS"), "{:?}", v.contradictions);
         });
     }
 

@@ -7,6 +7,7 @@ use crate::diagnose::view::View;
 use crate::diagnose::words::count;
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
 use monitor_common::Anomaly;
+use monitor_common::segment::flags;
 use monitor_common::tracker::state::{Phase, half};
 
 pub const CAUSE: Cause = Cause { name: "accept_queue_overflow", judge };
@@ -24,7 +25,11 @@ fn judge(view: &View) -> Option<Judgement> {
     let by_reset = view.reply().is_some_and(|r| r.sender == server && r.seq() == me.iss.add(1));
     let given_up =
         view.fell_silent() && stuck(&view.history.connection, client).is_some_and(|s| s.attempts >= ATTEMPTS);
-    if !by_reset && !given_up || !me.has(half::SYN) || !peer.has(half::SYN) || !peer.has(half::ACKED) {
+    // The client has given up meanwhile, and its kernel refuses the SYN-ACK that comes once more.
+    let by_client = view.reply().is_some_and(|r| {
+        r.sender == client && r.trigger.is_some_and(|t| t.flags & flags::SYN != 0) && view.bytes(client) > 0
+    });
+    if !by_reset && !by_client && !given_up || !me.has(half::SYN) || !peer.has(half::SYN) || !peer.has(half::ACKED) {
         return None;
     }
     // The server never took part beyond its SYN-ACK, which the client acknowledged correctly.
@@ -39,7 +44,7 @@ fn judge(view: &View) -> Option<Judgement> {
     let dropped = view.dropped(DROPPED).is_some();
     // INVALID_SYN has two meanings; with nothing but a right handshake behind it, it is this one.
     let by_kernel = dropped || view.reason_is(&["INVALID_SYN"]);
-    if view.reason_is_not(&["INVALID_SYN", "TCP_FLAGS", "NO_SOCKET"]) {
+    if !by_client && view.reason_is_not(&["INVALID_SYN", "TCP_FLAGS", "NO_SOCKET"]) {
         return Some(Judgement::near(10, "the server's kernel gives another reason"));
     }
     let repeated = |a| view.history.seen(a).find(|s| s.speaker == server);
@@ -52,7 +57,11 @@ fn judge(view: &View) -> Option<Judgement> {
         ));
     }
     let times = after.or(before).map_or(0, |s| s.count);
-    let end = if by_reset { "and then reset it" } else { "and said nothing more" };
+    let end = match (by_reset, by_client) {
+        (true, _) => "and then reset it",
+        (_, true) => "and still repeated it when the client had given up, which its kernel answered with a reset",
+        _ => "and said nothing more",
+    };
     let how = match times {
         0 => String::new(),
         n => format!(
@@ -141,6 +150,25 @@ mod tests {
             let v = diagnose(&d.open(End::Silent));
             expect(&v, "accept_queue_overflow", None, "server");
             assert_eq!((v.confidence, v.mechanism.name()), (65, "timeout_no_rst"));
+        });
+    }
+
+    /// S13: the client's kernel has given up (ETIMEDOUT) when the server repeats its SYN-ACK once more.
+    #[test]
+    fn a_client_that_gave_up_refuses_the_next_syn_ack() {
+        everywhere(|d| {
+            d.handshake();
+            d.send_lost(Client, data(100));
+            for gap in [210, 420, 840] {
+                d.wait_ms(gap).send_lost(Client, data(100).seq(1));
+                d.send(Server, syn_ack().acking(1)).send(Client, ack());
+            }
+            d.wait_ms(4_000).send(Server, syn_ack().acking(1)).send(Client, reply(1));
+            let v = d.verdict();
+            expect(&v, "accept_queue_overflow", None, "server");
+            assert!(v.summary.contains("given up"), "{}", v.summary);
+            let v = d.verdict_with_reason(Client, "NO_SOCKET", true, 0);
+            expect(&v, "accept_queue_overflow", None, "server");
         });
     }
 

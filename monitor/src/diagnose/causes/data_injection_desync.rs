@@ -15,8 +15,12 @@ const BASE: u8 = 70;
 /// The packet that carried the bytes was not of the sender's series.
 const BY_IDENTITY: u8 = 90;
 
+const ADVICE: &str = "Somebody on the path writes into the connection. Look for ARP or route hijacking, for appliances \
+                      that inject content, and at the integrity of both hosts; encrypt the connection. The hardware \
+                      address of the inserted packet in a capture names the neighbour that it came through.";
+
 fn judge(view: &View) -> Option<Judgement> {
-    let d = view.desync.as_ref()?;
+    let Some(d) = view.desync.as_ref() else { return two_versions(view) };
     if !matches!(d.kind, kind::OFFSET | kind::OFFSET_UPSTREAM | kind::ACK_WAR | kind::ACK_UNSENT_ERRATIC | kind::NONE) {
         return None;
     }
@@ -54,11 +58,44 @@ fn judge(view: &View) -> Option<Judgement> {
             bytes(n),
             view.ending(d),
         ),
-        advice: "Somebody on the path writes into the connection. Look for ARP or route hijacking, for appliances that \
-                 inject content, and at the integrity of both hosts; encrypt the connection. The hardware address of the \
-                 inserted packet in a capture names the neighbour that it came through."
-            .into(),
+        advice: ADVICE.into(),
         decisive: "bytes that their sender disowns, from a packet that is not of its series".into(),
+        ..Judgement::new(Basis::Wire(if foreign { BY_IDENTITY } else { BASE }))
+    })
+}
+
+/// The answer to a request came twice, from two senders: one end disowns what was seen in its name, and then sends other
+/// bytes at the same numbers. The connection may end before the ends have rejected each other for long.
+fn two_versions(view: &View) -> Option<Judgement> {
+    view.effective()?;
+    if view.lossy() || view.history.mid_stream() {
+        return None;
+    }
+    let both = [Direction::Forward, Direction::Reverse];
+    let (victim, overlap) = both.into_iter().find_map(|s| {
+        let overlap = view.history.seen(Anomaly::OverlapMismatch).find(|o| o.speaker == s)?;
+        (view.fault(s).phantom_hits > 0).then_some((s, overlap))
+    })?;
+    let bare = view.history.seen(Anomaly::TsMissing).any(|s| s.speaker == victim && s.first_ns < overlap.first_ns);
+    let foreign = view.identity_broke(victim, 0) || bare;
+    let phantom = view.fault(victim).phantom;
+    Some(Judgement {
+        culprit: Culprit::ThirdParty,
+        summary: format!(
+            "Somebody answered in the name of {}: it disowned {} that were seen as its own, and sent other bytes at the same \
+             numbers ({}) afterwards.{} {} took the first version.",
+            view.who(victim),
+            bytes(phantom.into()),
+            view.number(victim, monitor_common::SeqNum(overlap.actual)),
+            if foreign {
+                " The packet that carried the first version is not of its series (TTL, IP-ID, hardware address or options)."
+            } else {
+                ""
+            },
+            view.who_first(victim.other()),
+        ),
+        advice: ADVICE.into(),
+        decisive: "two versions of the same bytes, one of which their sender disowns".into(),
         ..Judgement::new(Basis::Wire(if foreign { BY_IDENTITY } else { BASE }))
     })
 }
@@ -92,6 +129,7 @@ mod tests {
     use crate::diagnose::diagnose;
     use crate::diagnose::dialogue::*;
     use crate::history::End;
+    use monitor_common::Anomaly;
 
     /// S43 as the client sees it: 100 bytes in the server's name (IP-ID 0), and 100 in its own name that the server
     /// got; each end acknowledges what the other never sent.
@@ -119,6 +157,26 @@ mod tests {
             expect(&v, "data_injection_desync", None, "third_party");
             assert!(v.confidence >= 70 && v.summary.contains("(100 bytes at"), "{v:#?}");
             assert_eq!(v.mechanism.name(), "timeout_no_rst");
+        });
+    }
+
+    /// The corpus' quantuminsert captures: a faster answer of somebody else, and the client closes before the server's.
+    #[test]
+    fn an_answer_that_its_sender_disowns_and_replaces_was_not_its_own() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 153);
+            let (at, said) = (d.snd_nxt(Server), d.snd_nxt(Client));
+            d.send_foreign(Server, data(43).seq(at).bare().id(1).ttl(56)).send(Client, fin().acking(at + 43));
+            d.wait_ms(10).send(Server, ack().seq(at).acking(said)).send_lost(Server, data(348).seq(at).acking(said));
+            d.send(Client, reply(said));
+            let mut h = d.history();
+            assert_eq!(diagnose(&h).cause, "data_after_close");
+            let (time, n) = (h.time_ns, d.absolute(Server, at));
+            h.anomalies.push(crate::derive::seen(Anomaly::OverlapMismatch, d.direction(Server), time, n, n));
+            let v = diagnose(&h);
+            expect(&v, "data_injection_desync", None, "third_party");
+            assert_eq!(v.confidence, 90, "{v:#?}");
+            assert!(v.summary.contains("43 bytes"), "{}", v.summary);
         });
     }
 

@@ -1,6 +1,7 @@
 //! MPTCP closed one of its subflows (DIAGNOSIS 3.5 cause 31; RFC 8684 sections 3.5 and 3.6). The connection may live on
 //! over another.
 
+use crate::diagnose::shape::ResetView;
 use crate::diagnose::view::View;
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
 use monitor_common::evidence::MPTCP_RESET;
@@ -30,7 +31,9 @@ fn meaning(reason: &str) -> Option<&'static str> {
 fn judge(view: &View) -> Option<Judgement> {
     let reset = view.effective()?;
     let sender = reset.sender;
-    let by_option = reset.record.options & MPTCP_RESET != 0;
+    // MP_FASTCLOSE may also come in an ACK, which the other end answers with a RST (RFC 8684 section 3.5).
+    let asked = reset.record.options & MPTCP_RESET == 0 && asked_by_other(view, reset);
+    let by_option = reset.record.options & MPTCP_RESET != 0 || asked;
     let by_kernel = view.reason().and_then(meaning);
     if !by_option && by_kernel.is_none() {
         let subflow = view.history.connection.half.iter().all(|h| h.has(half::MPTCP));
@@ -40,12 +43,25 @@ fn judge(view: &View) -> Option<Judgement> {
     let why = by_kernel.unwrap_or("a reason that the option of the RST names");
     let by_device = view.reason_is(&[MIDDLEBOX]);
     Some(Judgement {
-        culprit: if by_device { Culprit::Middlebox } else { Culprit::End(sender) },
+        culprit: match (by_device, asked) {
+            (true, _) => Culprit::Middlebox,
+            (_, true) => Culprit::End(sender.other()),
+            _ => Culprit::End(sender),
+        },
         kernel_agrees: by_option && by_kernel.is_some(),
-        summary: format!(
-            "MPTCP of {} closed this subflow, for {why}; the connection that it was part of may live on over others.",
-            view.who(sender)
-        ),
+        summary: if asked {
+            format!(
+                "{} closed the whole MPTCP connection at once (MP_FASTCLOSE); {} answered on this subflow with a reset, as \
+                 it must.",
+                view.who_first(sender.other()),
+                view.who(sender)
+            )
+        } else {
+            format!(
+                "MPTCP of {} closed this subflow, for {why}; the connection that it was part of may live on over others.",
+                view.who(sender)
+            )
+        },
         advice: if by_device {
             "Look for a device between the two that removes TCP options or edits payload: firewall normalisation, \
              proxies, traffic optimisers. A capture at each end shows which MPTCP options (kind 30) are lost; \
@@ -60,9 +76,34 @@ fn judge(view: &View) -> Option<Judgement> {
     })
 }
 
+/// The last segment of the other end that the RST may answer carries MP_FASTCLOSE.
+fn asked_by_other(view: &View, reset: &ResetView) -> bool {
+    let last = view.records(reset.sender.other()).rev().find(|r| r.time_ns <= reset.record.time_ns);
+    last.is_some_and(|r| {
+        r.options & MPTCP_RESET != 0 && reset.record.time_ns.saturating_sub(r.time_ns) <= view.echo_ns()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use crate::diagnose::dialogue::*;
+
+    /// RFC 8684 3.5: the client closes the whole connection in an ACK, and the server resets the subflow.
+    #[test]
+    fn a_fast_close_in_an_ack_is_the_other_ends_decision() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 500);
+            d.send(Client, ack().mptcp_reset()).send(Server, abort());
+            let v = d.verdict();
+            expect(&v, "mptcp_subflow_reset", None, "client");
+            assert!(v.summary.contains("MP_FASTCLOSE"), "{}", v.summary);
+        });
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).send(Client, ack().mptcp_reset()).exchange(Client, 10);
+            d.send(Server, abort());
+            assert_ne!(d.verdict().cause, "mptcp_subflow_reset");
+        });
+    }
 
     /// S58.
     #[test]

@@ -28,6 +28,9 @@ fn judge(view: &View) -> Option<Judgement> {
     if view.reason_is_not(&["NO_SOCKET", "TCP_FLAGS"]) {
         return Some(Judgement::near(10, "the sender's kernel gives another reason"));
     }
+    if view.abort_before().is_some() {
+        return Some(Judgement::near(40, "it had aborted the connection just before"));
+    }
     let restarted = view.reason_is(&["TCP_FLAGS"]);
     let heard = view.half(me).has(half::ACKED);
     let trigger = reset.trigger?;

@@ -3,6 +3,7 @@
 use crate::diagnose::view::View;
 use crate::diagnose::words::duration;
 use crate::diagnose::{Basis, Cause, Judgement};
+use monitor_common::Anomaly;
 use monitor_common::tracker::state::{Phase, half};
 
 pub const CAUSE: Cause = Cause { name: "post_close_cleanup", judge };
@@ -15,6 +16,11 @@ fn judge(view: &View) -> Option<Judgement> {
     // Data was still waiting to be sent: that was no end of a conversation.
     if view.reason_is(&["TCP_DISCONNECT_WITH_DATA"]) {
         return None;
+    }
+    // So it was where its sender asked whether the other end's window was still closed: nobody asks who has nothing to say.
+    let asked = view.history.seen(Anomaly::ZeroWindowProbe).any(|s| s.speaker == me);
+    if reset.mechanism.is_abort() && view.half(other).has(half::ZERO_WINDOW) && asked {
+        return Some(Judgement::near(40, "data was still waiting behind a closed window"));
     }
     let both = matches!(view.history.phase, Phase::Closing | Phase::TimeWait);
     let peer_finished = view.half(other).has(half::FIN) && data_acked(view, other) && data_acked(view, me);
@@ -80,6 +86,24 @@ mod tests {
             d.send(Server, fin()).send(Client, fin()).send(Server, ack());
             d.send(Client, abort());
             expect(&d.verdict(), "post_close_cleanup", None, "none");
+        });
+    }
+
+    /// S25: the client has closed, the server's data and its FIN wait behind the client's closed window.
+    #[test]
+    fn a_reset_with_data_behind_a_closed_window_is_not() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).exchange(Server, 1000).send(Client, fin()).send(Server, ack());
+            d.send(Client, ack().wnd(0));
+            let una = d.snd_nxt(Server);
+            d.wait_ms(210)
+                .send(Server, ack().seq(una - 1))
+                .send(Client, ack().wnd(0))
+                .wait_ms(50)
+                .send(Server, abort());
+            let v = d.verdict();
+            expect(&v, "abortive_close", None, "server");
+            assert!(v.also_considered.iter().any(|c| c.cause == "post_close_cleanup"), "{v:#?}");
         });
     }
 
