@@ -4,18 +4,16 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
 
+use common::traffic::{PATIENCE, close, connected_to, metric, neighbours, pinned, receive, send, traffic};
 use common::{agent, lab, permitted};
 use monitor::capture::interfaces;
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid, setgid, setuid};
 use whyrst_lab::agent::{Agent, Setup};
@@ -25,9 +23,7 @@ use whyrst_lab::netns::Namespace;
 use whyrst_lab::story::{self, Kind, Narrator, Options};
 use whyrst_lab::topology::{ClientStack, Point, Topology, Wiring};
 use whyrst_lab::verdict::{self, Expected, Verdict};
-use whyrst_lab::{bpf, offload, wait};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use whyrst_lab::{bpf, wait};
 
 fn quiet() -> Setup {
     Setup { quiet: true, ..Setup::default() }
@@ -86,12 +82,6 @@ fn analyze(capture: &Path) -> Vec<Verdict> {
     let output = Command::new(agent()).args(["analyze", "--output", "json"]).arg(capture).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     verdict::parse_lines(&output.stdout).unwrap()
-}
-
-/// The value of a series, by its whole name with labels; 0 if it is not there.
-fn metric(page: &str, series: &str) -> f64 {
-    let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    line.map_or(0.0, |value| value.parse().unwrap())
 }
 
 #[test]
@@ -539,49 +529,6 @@ fn connected(hosts: &Topology, port: u16) -> (TcpStream, TcpStream) {
     connected_to(&hosts.client, &hosts.server, hosts.server_socket(port))
 }
 
-fn connected_to(client: &Namespace, server: &Namespace, address: SocketAddr) -> (TcpStream, TcpStream) {
-    let listener = server.run(|| TcpListener::bind(address)).unwrap().unwrap();
-    let client = client.run(|| TcpStream::connect_timeout(&address, PATIENCE)).unwrap().unwrap();
-    let (server, _) = listener.accept().unwrap();
-    for stream in [&client, &server] {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    }
-    (client, server)
-}
-
-fn traffic(status: &serde_json::Value, field: &str) -> u64 {
-    status["traffic"][field].as_u64().expect("a number of the contract")
-}
-
-fn send(mut stream: &TcpStream, bytes: usize) {
-    let piece = [b'x'; 16384];
-    let mut left = bytes;
-    while left > 0 {
-        let len = left.min(piece.len());
-        stream.write_all(&piece[..len]).unwrap();
-        left -= len;
-    }
-}
-
-fn receive(mut stream: &TcpStream, bytes: usize) {
-    let mut buffer = vec![0; 65536];
-    let mut left = bytes;
-    while left > 0 {
-        let read = stream.read(&mut buffer).unwrap();
-        assert!(read > 0, "the other end closed {left} bytes too early");
-        left -= read;
-    }
-}
-
-/// Closes in order: both ends have read everything, the client first.
-fn close(client: TcpStream, server: TcpStream) {
-    client.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!((&server).read(&mut [0; 1]).unwrap(), 0);
-    drop(server);
-    assert_eq!((&client).read(&mut [0; 1]).unwrap(), 0);
-}
-
 fn hard_anomalies(page: &str) -> Vec<&str> {
     // Hard by nature; the catalogue is in `monitor_common::anomaly`.
     let hard: Vec<_> = monitor_common::Anomaly::ALL
@@ -638,27 +585,6 @@ fn forwarded_packets_are_counted_once() {
     assert!(agent.findings().unwrap().is_empty());
 }
 
-fn pinned<T>(cpu: usize, work: impl FnOnce() -> T) -> T {
-    let mut set = CpuSet::new();
-    set.set(cpu).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &set).unwrap();
-    work()
-}
-
-/// Two hosts with one queue between them, so that nothing is reordered on the way.
-fn neighbours() -> (Namespace, Namespace) {
-    let (client, server) = (Namespace::create("client").unwrap(), Namespace::create("server").unwrap());
-    let queue = ["numrxqueues", "1", "numtxqueues", "1"];
-    let ends = [&["link", "add", "c0"][..], &queue, &["type", "veth", "peer", "s0"], &queue, &["netns", server.name()]];
-    client.ip(&ends.concat()).unwrap();
-    for (namespace, interface, last) in [(&client, "c0", 1), (&server, "s0", 2)] {
-        namespace.address(interface, IpAddr::from([10, 71, 9, last])).unwrap();
-        namespace.ip(&["link", "set", interface, "up"]).unwrap();
-        offload::set(namespace, interface, true).unwrap();
-    }
-    (client, server)
-}
-
 /// Receiving happens where the client sends, in its soft interrupt; sending where the server's
 /// application runs. With both on the move, two CPUs work on one entry all the time.
 #[test]
@@ -672,9 +598,15 @@ fn two_cpus_on_one_connection_do_not_lose_track() {
         assert!(std::env::var_os("CI").is_none(), "CI must run this test with two CPUs");
         return;
     }
+    for way in ["xdp", "tc"] {
+        two_cpus(way);
+    }
+}
+
+fn two_cpus(way: &str) {
     const BYTES: usize = 100_000_000;
     let (client_host, server_host) = neighbours();
-    let agent = started(&server_host, &["s0"], &with_arguments(&["--ingress", "xdp"]));
+    let agent = started(&server_host, &["s0"], &with_arguments(&["--ingress", way]));
     let address = SocketAddr::from(([10, 71, 9, 2], 7001));
     let (client, server) = connected_to(&client_host, &server_host, address);
     thread::scope(|scope| {
@@ -696,7 +628,11 @@ fn two_cpus_on_one_connection_do_not_lose_track() {
         counted("server_bytes"),
         counted("retransmissions"),
     );
-    assert_eq!(hard_anomalies(&page), Vec::<&str>::new());
+    // Behind the driver of a veth each CPU that sends has a queue of its own: segments that two of them send arrive out
+    // of order, for the receiver as for us. Nothing but their order may be noted of them.
+    if way == "xdp" {
+        assert_eq!(hard_anomalies(&page), Vec::<&str>::new());
+    }
     assert_eq!(metric(&page, r#"whyrst_table_rejected_segments_total{reason="busy"}"#), 0.0, "{page}");
     assert_eq!(metric(&page, "whyrst_connections_opened_total"), 1.0);
     assert_eq!(metric(&page, "whyrst_connections_closed_total"), 1.0);

@@ -5,7 +5,7 @@
 
 use crate::anomaly::Anomaly;
 use crate::flow::{Addr, FlowKey, v4};
-use crate::parse::{Bytes, View, link, pair};
+use crate::parse::{Bytes, Reason, View, link, pair, received_link};
 use crate::seq::SeqNum;
 use bytemuck::{Pod, Zeroable};
 
@@ -39,7 +39,18 @@ const TCP_AT: u32 = 255;
 /// Reads the quotation in an Ethernet frame; false: there is none.
 #[inline(always)]
 pub fn ethernet<B: Bytes>(bytes: B, out: &mut Quote) -> bool {
-    match link(bytes) {
+    network(bytes, link(bytes), out)
+}
+
+/// As [`ethernet`], for a socket buffer that came in; see [`crate::parse::received`].
+#[inline(always)]
+pub fn received<B: Bytes>(bytes: B, protocol: u16, out: &mut Quote) -> bool {
+    network(bytes, received_link(bytes, protocol), out)
+}
+
+#[inline(always)]
+fn network<B: Bytes>(bytes: B, start: Result<(u16, usize), Reason>, out: &mut Quote) -> bool {
+    match start {
         Ok((ETHERTYPE_IPV4, offset)) => ipv4(bytes, offset, out),
         Ok((ETHERTYPE_IPV6, offset)) => ipv6(bytes, offset, out),
         _ => false,

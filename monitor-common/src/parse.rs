@@ -148,10 +148,34 @@ const fn is_vlan(ethertype: u16) -> bool {
 /// Parses an Ethernet frame into `out`. `wire_len` is the frame's length, 0 when not known (XDP fragments).
 #[inline(always)]
 pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(), Reason> {
-    let (ethertype, offset) = link(bytes)?;
+    let start = link(bytes)?;
     if let Some(header) = bytes.at(0, 14) {
         out.segment.l2 = link_hash(header.be16(6), header.be32(8));
     }
+    network(bytes, start, wire_len, out)
+}
+
+/// As [`ethernet`], for a socket buffer that came in. `protocol` is the EtherType that the stack found. Behind generic XDP
+/// with fragments (another's, on kernels before its mac_len was kept) the buffer begins with the IP header.
+#[inline(always)]
+pub fn received<B: Bytes>(bytes: B, protocol: u16, wire_len: u32, out: &mut Packet) -> Result<(), Reason> {
+    out.segment.l2 = 0;
+    let start = received_link(bytes, protocol)?;
+    if start.1 != 0
+        && let Some(header) = bytes.at(0, 14)
+    {
+        out.segment.l2 = link_hash(header.be16(6), header.be32(8));
+    }
+    network(bytes, start, wire_len, out)
+}
+
+#[inline(always)]
+fn network<B: Bytes>(
+    bytes: B,
+    (ethertype, offset): (u16, usize),
+    wire_len: u32,
+    out: &mut Packet,
+) -> Result<(), Reason> {
     let ip_len = wire_len.saturating_sub(offset as u32);
     let tcp_at = match ethertype {
         ETHERTYPE_IPV4 => ipv4(bytes, offset, ip_len, out)?,
@@ -164,6 +188,31 @@ pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(
 /// EtherType and offset of what an Ethernet frame carries.
 #[inline(always)]
 pub(crate) fn link<B: Bytes>(bytes: B) -> Result<(u16, usize), Reason> {
+    let (ethertype, offset) = tags(bytes)?;
+    Ok((ethertype, bytes.forget(offset as u32, 31) as usize))
+}
+
+/// The same for [`received`]; offset 0 without an Ethernet header.
+#[inline(always)]
+pub(crate) fn received_link<B: Bytes>(bytes: B, protocol: u16) -> Result<(u16, usize), Reason> {
+    let version = match protocol {
+        ETHERTYPE_IPV4 => 4,
+        ETHERTYPE_IPV6 => 6,
+        _ => 0,
+    };
+    // With the header there the EtherType is the stack's: it is where the stack has it from, and the stack takes the
+    // outermost VLAN tag out of the frame.
+    let bare = version != 0
+        && match bytes.at(0, 14) {
+            Some(h) => h.be16(12) != protocol && h.byte(0) >> 4 == version,
+            None => false,
+        };
+    let (ethertype, offset) = if bare { (protocol, 0) } else { tags(bytes)? };
+    Ok((ethertype, bytes.forget(offset as u32, 31) as usize))
+}
+
+#[inline(always)]
+fn tags<B: Bytes>(bytes: B) -> Result<(u16, usize), Reason> {
     let Some(link) = bytes.at(0, 14) else {
         return Err(Reason::TruncatedLink);
     };
@@ -183,7 +232,7 @@ pub(crate) fn link<B: Bytes>(bytes: B) -> Result<(u16, usize), Reason> {
     if is_vlan(ethertype) {
         return Err(Reason::VlanDepth);
     }
-    Ok((ethertype, bytes.forget(offset as u32, 31) as usize))
+    Ok((ethertype, offset))
 }
 
 /// Hash of a source MAC address, never 0; 0 for none.

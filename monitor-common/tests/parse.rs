@@ -451,6 +451,34 @@ fn too_many_options_are_malformed() {
     assert_eq!(options(&[1; 12]).options, 0);
 }
 
+/// What a TC program at ingress is given: whole frames, frames without their outer tag, and, behind generic XDP with
+/// fragments on some kernels, packets without an Ethernet header.
+#[test]
+fn received_buffers_with_and_without_an_ethernet_header() {
+    let packets = [(0x0800, ipv4(6, 0, &[], &tcp(&[], b"data"))), (0x86dd, ipv6(6, &tcp(&[], b"data")))];
+    for (protocol, packet) in packets {
+        let received = |buffer: &[u8], protocol| {
+            let mut out = Packet::default();
+            parse::received(buffer, protocol, 0, &mut out).map(|()| out)
+        };
+        let frame = ethernet(&[], protocol, &packet);
+        let whole = read_of(&frame, 0).unwrap();
+        assert_eq!(received(&frame, protocol), Ok(whole));
+        // The stack's protocol is that of the outermost tag that is still in the frame.
+        let tagged = ethernet(&[0x8100], protocol, &packet);
+        assert_eq!(received(&tagged, 0x8100), Ok(whole));
+        let mut without = whole;
+        without.segment.l2 = 0;
+        assert_eq!(received(&packet, protocol), Ok(without));
+        // An address that looks like the start of an IP header: the EtherType decides.
+        let mut alike = frame.clone();
+        alike[0] = packet[0];
+        assert_eq!(received(&alike, protocol).map(|p| p.segment.seq), Ok(whole.segment.seq));
+        assert_eq!(received(&packet, 0x0806), Err(Reason::NotIp));
+        assert_eq!(received(&packet[..10], protocol), Err(Reason::TruncatedLink));
+    }
+}
+
 #[test]
 fn whether_the_buffer_holds_all_headers() {
     let frame = ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp(&[1; 12], b"data")));
@@ -465,6 +493,11 @@ fn whether_the_buffer_holds_all_headers() {
     assert!(!parse::has_headers(&frame[..20]));
     let udp = ethernet(&[], 0x0800, &ipv4(17, 0, &[], &[]));
     assert!(parse::has_headers(&udp[..]));
+    let frame = ethernet(&[], 0x86dd, &ipv6(6, &tcp(&[1; 12], b"data")));
+    let header = 14 + 40 + 32;
+    assert!(parse::has_headers(&frame[..header]));
+    assert!(!parse::has_headers(&frame[..header - 1]));
+    assert!(!parse::has_headers(&ethernet(&[], 0x86dd, &ipv6(0, &tcp(&[], &[])))[..]));
 }
 
 #[test]

@@ -82,14 +82,16 @@ fn classified(ctx: &TcContext, hooked: u32) {
     let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
     // One packet here is several segments on the wire.
     scratch.wire_segments = if skb.gso_segs > 1 { skb.gso_segs } else { 1 };
-    let (len, from) = if hooked == INGRESS {
-        // The IP header is believed, as by XDP. Only a packet beyond 64 KiB (BIG TCP) has no length in it, and
-        // an outermost VLAN tag is not in the packet any more.
-        (if len > parse::MAX_IP_LENGTH { len } else { 0 }, 0)
+    let protocol = u16::from_be(skb.protocol as u16);
+    let parsed = if hooked == INGRESS {
+        // The IP header is believed, as by XDP. Only a packet beyond 64 KiB (BIG TCP) has no length in it.
+        let len = if len > parse::MAX_IP_LENGTH { len } else { 0 };
+        parse::received(raw, protocol, len, &mut scratch.packet)
     } else {
-        (len, skb.ingress_ifindex)
+        parse::ethernet(raw, len, &mut scratch.packet)
     };
-    match parse::ethernet(raw, len, &mut scratch.packet) {
+    let from = if hooked == INGRESS { 0 } else { skb.ingress_ifindex };
+    match parsed {
         Ok(()) => {
             let hook = match hooked {
                 INGRESS => Hook::Ingress,
@@ -102,10 +104,14 @@ fn classified(ctx: &TcContext, hooked: u32) {
         Err(reason) => {
             count(scratch, reason);
             // This host's own messages; forwarded ones were read where they came in.
-            if matches!(reason, Reason::NotTcp)
-                && !(from != 0 && is_monitored(from))
-                && icmp::ethernet(raw, &mut scratch.quote)
-            {
+            let other = !matches!(reason, Reason::NotTcp) || from != 0 && is_monitored(from);
+            let quotes = !other
+                && if hooked == INGRESS {
+                    icmp::received(raw, protocol, &mut scratch.quote)
+                } else {
+                    icmp::ethernet(raw, &mut scratch.quote)
+                };
+            if quotes {
                 quoted(hooked);
             }
         }

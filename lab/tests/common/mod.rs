@@ -1,6 +1,8 @@
 //! What the privileged tests share.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod traffic;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
