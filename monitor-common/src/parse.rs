@@ -160,12 +160,13 @@ pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(
 #[inline(always)]
 pub fn received<B: Bytes>(bytes: B, protocol: u16, wire_len: u32, out: &mut Packet) -> Result<(), Reason> {
     out.segment.l2 = 0;
-    let start = received_link(bytes, protocol)?;
-    if start.1 != 0
+    // verifier: not asked of the offset, which would split what is known of it, and with it all that follows.
+    if !is_bare(bytes, protocol)
         && let Some(header) = bytes.at(0, 14)
     {
         out.segment.l2 = link_hash(header.be16(6), header.be32(8));
     }
+    let start = received_link(bytes, protocol)?;
     network(bytes, start, wire_len, out)
 }
 
@@ -195,20 +196,23 @@ pub(crate) fn link<B: Bytes>(bytes: B) -> Result<(u16, usize), Reason> {
 /// The same for [`received`]; offset 0 without an Ethernet header.
 #[inline(always)]
 pub(crate) fn received_link<B: Bytes>(bytes: B, protocol: u16) -> Result<(u16, usize), Reason> {
+    let (ethertype, offset) = if is_bare(bytes, protocol) { (protocol, 0) } else { tags(bytes)? };
+    Ok((ethertype, bytes.forget(offset as u32, 31) as usize))
+}
+
+/// Whether a received buffer begins with the IP header. With an Ethernet header its EtherType is the stack's: it is where
+/// the stack has it from, and the stack takes the outermost VLAN tag out of the frame.
+#[inline(always)]
+fn is_bare<B: Bytes>(bytes: B, protocol: u16) -> bool {
     let version = match protocol {
         ETHERTYPE_IPV4 => 4,
         ETHERTYPE_IPV6 => 6,
-        _ => 0,
+        _ => return false,
     };
-    // With the header there the EtherType is the stack's: it is where the stack has it from, and the stack takes the
-    // outermost VLAN tag out of the frame.
-    let bare = version != 0
-        && match bytes.at(0, 14) {
-            Some(h) => h.be16(12) != protocol && h.byte(0) >> 4 == version,
-            None => false,
-        };
-    let (ethertype, offset) = if bare { (protocol, 0) } else { tags(bytes)? };
-    Ok((ethertype, bytes.forget(offset as u32, 31) as usize))
+    match bytes.at(0, 14) {
+        Some(h) => h.be16(12) != protocol && h.byte(0) >> 4 == version,
+        None => false,
+    }
 }
 
 #[inline(always)]
