@@ -31,7 +31,8 @@ pub struct Frame {
     sack: u8,
     /// Whether the server sends it.
     from_server: u8,
-    pad: u8,
+    /// IPv4's identification.
+    ident: u8,
     /// The beginning of the frame.
     data: [u8; HEADERS],
 }
@@ -55,7 +56,8 @@ pub struct Play {
     /// What a pass from the loop point on adds to the sequence numbers of client and server, and to their time stamps.
     bytes: [u32; 2],
     ticks: u32,
-    pad: u32,
+    /// What a pass adds to their IPv4 identifications.
+    ids: [u16; 2],
 }
 
 /// How the packet differs from the one in `FRAMES`.
@@ -86,6 +88,22 @@ fn next(play: &mut Play) -> Option<(&'static Frame, Change)> {
         change = Change { salt, pass: 0 };
     }
     Some((FRAMES.get(index)?, change))
+}
+
+/// The IPv4 identification, moved on by `by`; returns what that adds to the header's checksum.
+#[inline(always)]
+fn identified(data: usize, end: usize, offset: u8, by: u16) -> u32 {
+    let at = data + usize::from(offset);
+    if offset == 0 || at + 2 > end {
+        return 0;
+    }
+    // SAFETY: as in `moved`.
+    unsafe {
+        let old = *(at as *const u16);
+        let new = u16::from_be(old).wrapping_add(by).to_be();
+        *(at as *mut u16) = new;
+        u32::from(!old) + u32::from(new)
+    }
 }
 
 /// A 32-bit field of the packet, moved by `f`; returns what that adds to an Internet checksum.
@@ -126,9 +144,11 @@ fn vary(data: usize, end: usize, frame: &Frame, play: &Play, change: &Change) {
     if frame.client != 0 && change.salt != 0 {
         let salt = change.salt;
         difference = moved(data, end, usize::from(frame.client), |address| address ^ salt);
-        mend(data, end, frame.ip_sum, difference);
     }
+    let mut header = difference;
     if change.pass != 0 && frame.seq != 0 {
+        let ids = play.ids[usize::from(frame.from_server != 0)];
+        header += identified(data, end, frame.ident, ids.wrapping_mul(change.pass as u16));
         let [client, server] = play.bytes.map(|bytes| bytes.wrapping_mul(change.pass));
         let (own, other) = if frame.from_server != 0 { (server, client) } else { (client, server) };
         let seq = usize::from(frame.seq);
@@ -146,6 +166,7 @@ fn vary(data: usize, end: usize, frame: &Frame, play: &Play, change: &Change) {
             difference += moved(data, end, at + 4, |n| n.wrapping_add(other));
         }
     }
+    mend(data, end, frame.ip_sum, header);
     mend(data, end, frame.l4_sum, difference);
 }
 

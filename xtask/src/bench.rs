@@ -20,3 +20,11 @@ pub fn run(args: &Args) -> Result<()> {
     let mut bench = command(place::target()?.join("release/whyrst-bench"));
     run_command(bench.current_dir(&root).args(&args.rest))
 }
+
+/// Fails if verified instructions or a ratio to the floor have risen (`bench/baseline.toml`). Programs are timed by the
+/// kernel, so the build need not be optimised.
+pub fn guard() -> Result<()> {
+    let root = place::root()?;
+    run_command(command("cargo").args(["build", "-p", "whyrst-bench"]).current_dir(&root))?;
+    run_command(command(place::target()?.join("debug/whyrst-bench")).current_dir(&root).arg("--guard"))
+}

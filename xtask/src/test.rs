@@ -8,9 +8,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::libtest::Tally;
-use crate::process::{command, describe, run as run_command};
+use crate::process::{command, describe, is_root, run as run_command};
 use crate::setup::{self, Purpose};
-use crate::{ebpf, fuzz, kernels, lab, place};
+use crate::{bench, ebpf, fuzz, kernels, lab, place};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -113,6 +113,19 @@ fn steps(args: &Args, in_ci: bool) -> Vec<Step<'_>> {
             "tests",
             Box::new(move |tally| {
                 tests(tally, in_ci)?;
+                Ok(Done::Ran)
+            }),
+        ),
+        (
+            "cost",
+            Box::new(move |_| {
+                if quick {
+                    return Ok(Done::Skipped("--quick"));
+                }
+                if !is_root() {
+                    return Ok(Done::Skipped("lack of root"));
+                }
+                bench::guard()?;
                 Ok(Done::Ran)
             }),
         ),

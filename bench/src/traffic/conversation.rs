@@ -1,7 +1,7 @@
 //! What is said on a connection, from the handshake to the end.
 
 use super::segment::End::{Client, Server};
-use super::segment::{ACK, Connection, FIN, Frame, Link, MSS, PSH, RST, SYN};
+use super::segment::{ACK, Connection, End, FIN, Frame, Link, MSS, PSH, RST, SYN};
 use std::collections::VecDeque;
 
 /// A conversation for the player.
@@ -26,6 +26,11 @@ const REQUESTS: u32 = 50;
 const BULK: u32 = 1_000_000;
 
 impl Conversation {
+    /// Packets that an end sends between the loop point and the end.
+    pub fn repeated_by(&self, end: End) -> u16 {
+        self.frames[self.lead..].iter().filter(|f| f.from == end).count() as u16
+    }
+
     /// One that ends, or whose next pass is another connection.
     fn once(frames: Vec<Frame>) -> Conversation {
         Conversation { frames, lead: 0, bytes: [0; 2], ticks: 0 }
