@@ -62,12 +62,23 @@ pub struct Finding {
     pub volume: Volume,
     /// Further resets of the same connection within two seconds: the same one repeated, or answers to it.
     pub echoes: u32,
+    /// Others like it that are not listed one by one, in a storm.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub similar: Option<Similar>,
     /// Silence both ways before the reset, or before the segment that it answers.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub idle_ns: Option<u64>,
     /// Other findings about the same event.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub related: Vec<Related>,
+}
+
+/// Findings of the same type, cause, variant and culprit that were counted with one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Similar {
+    pub count: u64,
+    pub first_ns: u64,
+    pub last_ns: u64,
 }
 
 /// A connection that the same event touched, under another 4-tuple.
@@ -157,6 +168,9 @@ pub struct Visibility {
     pub truncated: bool,
     /// Reports or evidence about this connection may be missing.
     pub events_lost: bool,
+    /// While this connection was watched, entries of the table were removed or reports withheld for want of room.
+    #[serde(default)]
+    pub under_pressure: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

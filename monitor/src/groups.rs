@@ -17,7 +17,7 @@ pub struct Group {
     #[serde(rename = "type")]
     pub kind: GroupKind,
     pub version: u32,
-    /// Findings.
+    /// Findings, those that a storm's example stands for included.
     pub count: u64,
     /// Different client addresses among them, at most 4096.
     pub clients: u64,
@@ -85,13 +85,13 @@ impl Groups {
             idle: f.idle_ns.filter(|ns| *ns >= IDLE_NS).map(flows::age),
         };
         let (group, clients) = self.groups.entry(key.clone()).or_insert_with(|| (empty(key, f), BTreeSet::new()));
-        group.count += 1;
+        group.count += 1 + f.similar.map_or(0, |s| s.count);
         if clients.len() < CLIENTS {
             clients.insert(f.client.addr);
         }
         group.clients = clients.len() as u64;
         group.first_ns = group.first_ns.min(f.time_ns);
-        group.last_ns = group.last_ns.max(f.time_ns);
+        group.last_ns = group.last_ns.max(f.similar.map_or(f.time_ns, |s| s.last_ns.max(f.time_ns)));
         if f.confidence >= group.confidence {
             group.confidence = f.confidence;
             group.example_id = f.id;
@@ -137,7 +137,7 @@ fn name(kind: FindingKind) -> &'static str {
     }
 }
 
-fn network(addr: IpAddr) -> String {
+pub fn network(addr: IpAddr) -> String {
     let bits = if addr.is_ipv4() { 24 } else { 64 };
     format!("{}/{bits}", flows::prefix(addr))
 }

@@ -44,6 +44,8 @@ pub struct History {
     pub surroundings: Surroundings,
     /// Evidence or reports about this connection were lost.
     pub events_lost: bool,
+    /// While this connection was watched, entries of the table were removed or reports withheld for want of room.
+    pub under_pressure: bool,
     /// The capture ended in damage.
     pub truncated: bool,
 }
@@ -213,6 +215,7 @@ impl History {
             later: Later::default(),
             surroundings: Surroundings::default(),
             events_lost,
+            under_pressure: false,
             truncated: false,
         }
     }

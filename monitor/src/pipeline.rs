@@ -126,7 +126,15 @@ pub struct Pipeline {
     /// What sockets reported, kept for what comes after: the answer to a late packet is the corpse, not the crime.
     errors: HashMap<Life, Vec<KernelFact>>,
     kernel: Option<Box<dyn Kernel>>,
+    /// When something was lost or removed for want of room, last.
+    pressure_ns: Option<u64>,
 }
+
+/// A connection whose beginning is not known may have been forgotten this long ago: the shortest that an established
+/// one is kept under pressure.
+const FORGOTTEN_NS: u64 = 900_000_000_000;
+/// A SYN may have been removed before the entry that is known was made.
+const HANDSHAKE_NS: u64 = 3_000_000_000;
 
 impl Pipeline {
     pub fn new(settings: Settings, first_id: u64, file: Option<String>) -> Pipeline {
@@ -149,7 +157,13 @@ impl Pipeline {
             aftermath: Aftermath::default(),
             errors: HashMap::new(),
             kernel: None,
+            pressure_ns: None,
         }
+    }
+
+    /// For want of room, at `now_ns`, entries were removed from the table, segments not tracked or reports not made.
+    pub fn on_pressure(&mut self, now_ns: u64) {
+        self.pressure_ns = Some(now_ns);
     }
 
     /// The same with a kernel to ask.
@@ -408,8 +422,14 @@ impl Pipeline {
         }
     }
 
+    fn was_under_pressure(&self, history: &History) -> bool {
+        let before = if history.mid_stream() { FORGOTTEN_NS } else { HANDSHAKE_NS };
+        self.pressure_ns.is_some_and(|t| t >= history.connection.created_ns.saturating_sub(before))
+    }
+
     fn tell(&mut self, p: &Pending, to_unix: &dyn Fn(u64) -> u64, sink: &mut dyn FnMut(Finding)) {
         let mut history = p.history.clone();
+        history.under_pressure = self.was_under_pressure(&history);
         derive::anomalies(&mut history);
         let verdict = diagnose::diagnose(&history);
         history.surroundings.same_fault = self.flows.note(&history, &verdict);

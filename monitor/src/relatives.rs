@@ -8,6 +8,7 @@ use crate::history::Relative;
 use monitor_common::SeqNum;
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::tracker::state::{Connection, Half, conn, half};
+use std::borrow::Borrow;
 
 /// More segments than this and the connection had a life of its own.
 const FEW: u32 = 8;
@@ -19,10 +20,10 @@ pub fn is_candidate(c: &Connection) -> bool {
 
 /// The connections in `all` whose numbers the stray segment of `stray` carries on. The stray's sender is the end that
 /// is not `reset_by`.
-pub fn find<'a>(
+pub fn find(
     stray: &Connection,
     reset_by: Direction,
-    all: impl Iterator<Item = &'a Connection>,
+    all: impl Iterator<Item: Borrow<Connection>>,
     found: &mut Vec<Relative>,
 ) {
     let sender = reset_by.other();
@@ -32,6 +33,7 @@ pub fn find<'a>(
     }
     let (addr, port) = endpoint(&stray.key, reset_by);
     for other in all {
+        let other = other.borrow();
         if other.key == stray.key {
             continue;
         }

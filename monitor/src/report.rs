@@ -75,6 +75,7 @@ pub fn finding(history: &History, to_unix: &dyn Fn(u64) -> u64, id: u64, file: O
         evidence,
         volume: volume(history),
         echoes: 0,
+        similar: None,
         idle_ns: view.reset.as_ref().map(|_| view.idle_before_end_ns()),
         related: Vec::new(),
     })
@@ -129,6 +130,7 @@ fn visibility(history: &History) -> Visibility {
         capture_lossy: history.capture_lossy(),
         truncated: history.truncated,
         events_lost: history.events_lost,
+        under_pressure: history.under_pressure,
     }
 }
 

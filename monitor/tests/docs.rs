@@ -13,7 +13,7 @@ use monitor::cli::Cli;
 use monitor::cli::names::{CAUSES, CULPRITS};
 use monitor::error::Exit;
 use monitor::expose::metrics;
-use monitor::finding::Finding;
+use monitor::finding::{Finding, Similar};
 use monitor::groups::{Group, Groups};
 use monitor::snapshot::Source;
 use monitor_common::Anomaly;
@@ -134,7 +134,8 @@ fn fields(value: &Value) -> BTreeSet<String> {
 /// One object of each type as the program writes it, with everything present.
 fn written() -> BTreeMap<&'static str, Value> {
     let agent = Agent::with([unread(1)]);
-    let finding = Finding { file: Some("x".into()), kernel: unread(1).kernel, ..desynchronised(1) };
+    let similar = Some(Similar { count: 1, first_ns: 1, last_ns: 1 });
+    let finding = Finding { file: Some("x".into()), kernel: unread(1).kernel, similar, ..desynchronised(1) };
     let row = Fake::default().connections().remove(0);
     let segment = SegmentLine {
         kind: "segment",

@@ -2,9 +2,10 @@
 
 mod common;
 
-use common::findings::{degraded, desynchronised, ineffective, unread};
+use common::findings::{NOON, degraded, desynchronised, endpoint, ineffective, unread};
 use monitor::finding::Finding;
 use monitor::store::{FEED, Filter, Store, VerdictKey, Wanted};
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast::error::TryRecvError;
 
 fn ids(store: &Store) -> Vec<u64> {
@@ -112,4 +113,85 @@ fn a_follower_that_is_too_slow_learns_how_many_it_missed() {
     (0..FEED as u64 + more).for_each(|id| store.record(unread(id)));
     assert_eq!(feed.try_recv().unwrap_err(), TryRecvError::Lagged(more));
     assert_eq!(feed.try_recv().unwrap().id, more);
+}
+
+/// Two thousand resets a second for a minute: shown by a few, counted to the last one, and a rare finding stays.
+#[test]
+fn a_storm_is_told_by_a_few_examples_that_count_the_rest() {
+    let store = Store::counting_storms(1000);
+    let start = Instant::now();
+    store.record_at(desynchronised(1), start);
+    let (_, mut feed) = store.follow(&Filter::default());
+    let mut id = 2;
+    let (seconds, rate) = (60u64, 2_000u64);
+    for second in 0..seconds {
+        for n in 0..rate {
+            let at = second * 1_000_000_000 + n * 1_000_000_000 / rate;
+            store.record_at(Finding { time_ns: NOON + at, ..unread(id) }, start + Duration::from_nanos(at));
+            id += 1;
+        }
+    }
+    store.settle_at(start + Duration::from_secs(seconds + 1));
+    let all = store.select(&Filter::default()).findings;
+    let shown = all.iter().filter(|f| f.cause == "close_with_unread_data").count() as u64;
+    let counted: u64 = all.iter().filter_map(|f| f.similar).map(|s| s.count).sum();
+    assert_eq!(shown + counted, seconds * rate);
+    assert!(shown <= 30, "{shown} shown one by one");
+    assert_eq!(store.totals().folded, counted);
+    assert_eq!(store.totals().reset_count(), seconds * rate + 1);
+    assert_eq!(all[0].id, 1, "the one that is not of the storm is still there");
+    let last = all.last().unwrap().similar.unwrap();
+    assert!(last.first_ns > NOON && last.last_ns > last.first_ns);
+    // A follower hears the examples, and each once more a second while it counts.
+    let mut heard = 0;
+    while feed.try_recv().is_ok() {
+        heard += 1;
+    }
+    assert!((shown..=shown + seconds + 2).contains(&heard), "{heard}");
+}
+
+#[test]
+fn after_a_storm_findings_are_shown_one_by_one_again() {
+    let store = Store::counting_storms(1000);
+    let start = Instant::now();
+    (1..=500).for_each(|id| store.record_at(unread(id), start));
+    assert!(store.occupancy().held <= 20);
+    let later = start + Duration::from_secs(300);
+    store.settle_at(later);
+    let held = store.occupancy().held;
+    (501..=505).for_each(|id| store.record_at(unread(id), later + Duration::from_secs(id)));
+    assert_eq!(store.occupancy().held, held + 5);
+}
+
+#[test]
+fn a_storm_from_many_networks_is_one_storm() {
+    let store = Store::counting_storms(100_000);
+    let start = Instant::now();
+    for id in 1..=20_000u64 {
+        let server = endpoint(&format!("10.{}.{}.1:80", id >> 8 & 0xff, id & 0xff));
+        store.record_at(Finding { server, ..unread(id) }, start);
+    }
+    store.settle_at(start + Duration::from_secs(2));
+    let all = store.select(&Filter::default()).findings;
+    assert!(all.len() <= 100, "{}", all.len());
+    let counted: u64 = all.iter().filter_map(|f| f.similar).map(|s| s.count).sum();
+    assert_eq!(all.len() as u64 + counted, 20_000);
+}
+
+/// A finding is told again when more is known of it; one that was only counted stays counted once.
+#[test]
+fn a_counted_finding_that_is_revised_is_not_counted_twice() {
+    let store = Store::counting_storms(1000);
+    let start = Instant::now();
+    (1..=500).for_each(|id| store.record_at(unread(id), start));
+    store.record_at(Finding { echoes: 3, ..unread(500) }, start);
+    store.record_at(Finding { cause: "abortive_close".into(), ..unread(499) }, start);
+    let totals = store.totals();
+    assert_eq!((totals.reset_count(), totals.revised), (500, 1));
+    // An example keeps its count when it is revised.
+    store.settle_at(start + Duration::from_secs(2));
+    let example = store.select(&Filter::default()).findings.into_iter().find(|f| f.similar.is_some()).unwrap();
+    store.record_at(Finding { echoes: 9, ..unread(example.id) }, start + Duration::from_secs(2));
+    let again = store.find(&Wanted::Id(example.id)).unwrap();
+    assert_eq!((again.echoes, again.similar), (9, example.similar));
 }

@@ -31,7 +31,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What to attach to and how.
 #[derive(Clone, Debug)]
@@ -70,7 +70,12 @@ const POLL: Duration = Duration::from_millis(5);
 /// Addresses of this host come and go.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
 /// Reports taken in one go before other tasks get their turn.
-const BATCH: usize = 512;
+const BATCH: usize = 64;
+/// Time that reports may take in each turn. A storm of them never costs more than half of a CPU: what the agent leaves
+/// in the ring buffer makes the kernel programs withhold further ones, and count them.
+const AT_ONCE: Duration = Duration::from_millis(5);
+/// Losses and evictions are looked for this often.
+const PRESSURE_EVERY: Duration = Duration::from_millis(500);
 
 /// A newtype that aya may copy from and to maps.
 #[derive(Clone, Copy)]
@@ -102,9 +107,36 @@ pub struct Live {
     netns: u32,
     pipeline: Pipeline,
     sweep: Sweep,
+    walks: Walks,
+    /// What had been lost or removed for want of room when it was looked at last.
+    pressed: u64,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     _links: Vec<Link>,
     pinned: Option<Pins>,
+}
+
+/// Walks over the whole table for the sake of one report: a flood of stray resets must not make the agent do nothing
+/// else.
+#[derive(Default)]
+struct Walks {
+    not_before: Option<Instant>,
+    skipped: u64,
+}
+
+impl Walks {
+    /// Pauses after a walk, as multiples of what it took.
+    const PAUSE: u32 = 19;
+
+    fn run(&mut self, walk: impl FnOnce()) {
+        let began = Instant::now();
+        if self.not_before.is_some_and(|t| began < t) {
+            self.skipped += 1;
+            return;
+        }
+        walk();
+        let end = Instant::now();
+        self.not_before = Some(end + (end - began) * Self::PAUSE);
+    }
 }
 
 /// Pins to remove at an orderly end.
@@ -248,6 +280,8 @@ impl Live {
             netns,
             pipeline,
             sweep,
+            walks: Walks::default(),
+            pressed: 0,
             logger,
             _links: links,
             pinned: options.pin.is_some().then_some(pins),
@@ -268,20 +302,25 @@ impl Live {
         let mut ticks = tokio::time::interval(POLL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tokio::pin!(stop);
-        let mut addresses_read = std::time::Instant::now();
+        let (mut addresses_read, mut pressure_looked_at) = (Instant::now(), Instant::now());
         self.pipeline.set_local_addresses(super::addresses::list());
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 _ = ticks.tick() => {}
             }
-            while self.drain(BATCH) == BATCH {
+            let began = Instant::now();
+            while self.drain(BATCH) == BATCH && began.elapsed() < AT_ONCE {
                 self.flush(sink);
                 tokio::task::yield_now().await;
             }
             self.sweep_some();
+            if pressure_looked_at.elapsed() > PRESSURE_EVERY {
+                pressure_looked_at = Instant::now();
+                self.look_at_pressure();
+            }
             if addresses_read.elapsed() > ADDRESSES_EVERY {
-                addresses_read = std::time::Instant::now();
+                addresses_read = Instant::now();
                 self.pipeline.set_local_addresses(super::addresses::list());
             }
             self.flush(sink);
@@ -321,8 +360,8 @@ impl Live {
                 Some(tag::FULL) => {
                     if let Some(full) = read::<FullEvent>(&item) {
                         self.pipeline.on_full(&full, &mut |stray, reset_by, found| {
-                            let all: Vec<_> = shared.table.connections().map(|(_, c)| c).collect();
-                            relatives::find(stray, reset_by, all.iter(), found);
+                            let all = shared.table.connections().map(|(_, c)| c);
+                            self.walks.run(|| relatives::find(stray, reset_by, all, found));
                         });
                     }
                 }
@@ -346,6 +385,18 @@ impl Live {
             }
         }
         taken
+    }
+
+    /// Tells the pipeline if something was lost or removed for want of room since the last look.
+    fn look_at_pressure(&mut self) {
+        let c = self.shared.counters();
+        let half_open: u64 = c.evictions.iter().filter(|(name, _)| name == "half_open").map(|(_, n)| n).sum();
+        let pressed =
+            half_open + c.table_full + c.events_lost + c.events_withheld + c.evidence_full + self.walks.skipped;
+        if pressed != self.pressed {
+            self.pressed = pressed;
+            self.pipeline.on_pressure(monotonic_now());
+        }
     }
 
     fn sweep_some(&mut self) {

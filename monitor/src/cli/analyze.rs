@@ -302,6 +302,7 @@ mod tests {
             evidence: Vec::new(),
             volume: Volume::default(),
             echoes: 0,
+            similar: None,
             idle_ns: None,
             related: Vec::new(),
         }

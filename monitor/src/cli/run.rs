@@ -202,7 +202,7 @@ async fn serve_until_stopped(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let source = live.source();
-    let store = Arc::new(Store::new(config.history));
+    let store = Arc::new(Store::counting_storms(config.history));
     let view = View::new(source.clone(), store.clone());
     let (stop, stopped) = watch::channel(false);
     let mut servers = tokio::task::JoinSet::new();
@@ -215,8 +215,10 @@ async fn serve_until_stopped(
     }
     let signals = stop_signal().context("cannot listen for signals")?;
     notify("READY=1");
+    let settling = tokio::spawn(settle(store.clone()));
     let mut record = |finding| store.record(finding);
     let result = live.run(&mut record, signals).await;
+    settling.abort();
     notify("STOPPING=1");
     stop.send_replace(true);
     servers.join_all().await;
@@ -228,6 +230,16 @@ async fn serve_until_stopped(
         Format::Json => info!("{summary}"),
     }
     Ok(result?)
+}
+
+/// What a storm's examples stand for is told once a second, also when it is over.
+async fn settle(store: Arc<Store>) {
+    let mut seconds = tokio::time::interval(std::time::Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        seconds.tick().await;
+        store.settle();
+    }
 }
 
 fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send> {

@@ -74,6 +74,8 @@ families! {
         "RST segments counted by the kernel programs, whether the receiver had to accept them or not; exact even when events are lost.";
     DEGRADED: COUNTER "whyrst_degraded_connections_total" ["cause"]
         "Connections that were or ended desynchronised without an effective reset.";
+    FINDINGS_FOLDED: COUNTER "whyrst_findings_folded_total" []
+        "Findings of storms that are not listed one by one but counted with one like them; they count in all other totals.";
     VERDICTS_REVISED: COUNTER "whyrst_verdicts_revised_total" []
         "Findings whose cause, culprit or phase changed after they were counted.";
     LEAD: HISTOGRAM "whyrst_desync_to_reset_seconds" []
@@ -212,6 +214,7 @@ impl Page {
             push(&mut degraded, DEGRADED, &[cause], *count as f64);
         }
         out.push(degraded);
+        out.push(single(FINDINGS_FOLDED, t.folded as f64));
         out.push(single(VERDICTS_REVISED, t.revised as f64));
         out.push(histogram(LEAD, &t.lead));
     }

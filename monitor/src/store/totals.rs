@@ -27,6 +27,8 @@ pub struct Totals {
     pub ineffective: BTreeMap<String, u64>,
     /// Connections that ended desynchronised without an effective reset, by cause.
     pub degraded: BTreeMap<String, u64>,
+    /// Findings of storms that are not listed but counted with one like them.
+    pub folded: u64,
     /// Findings whose cause, culprit or phase changed after they were counted.
     pub revised: u64,
     pub lead: LeadTimes,
@@ -40,26 +42,40 @@ pub struct LeadTimes {
     pub count: u64,
 }
 
+/// What a finding was counted as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    kind: FindingKind,
+    verdict: VerdictKey,
+}
+
+impl Told {
+    pub fn of(finding: &Finding) -> Told {
+        Told { kind: finding.kind, verdict: VerdictKey::of(finding) }
+    }
+}
+
+impl VerdictKey {
+    fn of(f: &Finding) -> VerdictKey {
+        VerdictKey { cause: f.cause.clone(), culprit: f.culprit.clone(), phase: f.phase.clone() }
+    }
+}
+
 impl Totals {
     /// Counts a finding, or notices that it replaces `former`.
     ///
     /// A counter cannot take back: what was counted under the first verdict stays there, and the change is counted
     /// in `revised`. A finding that becomes another kind (degraded, later reset) is counted as that too.
-    pub fn add(&mut self, finding: &Finding, former: Option<&Finding>) {
+    pub fn add(&mut self, finding: &Finding, former: Option<&Told>) {
         if let Some(former) = former
             && former.kind == finding.kind
         {
-            let verdict = |f: &Finding| (f.cause.clone(), f.culprit.clone(), f.phase.clone());
-            self.revised += u64::from(verdict(former) != verdict(finding));
+            self.revised += u64::from(*former != Told::of(finding));
             return;
         }
         match finding.kind {
             FindingKind::Reset => {
-                let key = VerdictKey {
-                    cause: finding.cause.clone(),
-                    culprit: finding.culprit.clone(),
-                    phase: finding.phase.clone(),
-                };
+                let key = VerdictKey::of(finding);
                 let other = || VerdictKey { cause: OTHER.into(), culprit: OTHER.into(), phase: OTHER.into() };
                 bump(&mut self.resets, key, other);
                 if let Some(desync) = &finding.desync {

@@ -104,6 +104,7 @@ pub fn desynchronised(id: u64) -> Finding {
             bulk: true,
         },
         echoes: 2,
+        similar: None,
         idle_ns: Some(1_180_000_000),
         related: vec![Related {
             community_id: "1:LQU9qZlK+B5F3KDmev6m5PMibrg=".into(),
@@ -153,6 +154,7 @@ pub fn unread(id: u64) -> Finding {
         advice: "Read until the end of the stream before closing.".into(),
         evidence: Vec::new(),
         echoes: 0,
+        similar: None,
         idle_ns: None,
         related: Vec::new(),
         ..desynchronised(id)

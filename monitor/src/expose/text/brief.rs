@@ -1,5 +1,6 @@
 //! One finding as a block of three or four lines: the list of `resets` and `analyze`.
 
+use super::human;
 use super::look::{Look, Tone, harmless};
 use super::words;
 use super::wrap::paragraph;
@@ -18,10 +19,20 @@ pub fn brief(f: &Finding, look: &Look) -> String {
     );
     out.push_str(&format!("{INDENT}{}\n", verdict(f, look)));
     out.push_str(&paragraph(&f.summary, look.width, INDENT));
+    if let Some(more) = similar(f) {
+        out.push_str(&format!("{INDENT}{}\n", look.paint(Tone::Warn, &more)));
+    }
     if let Some(file) = &f.file {
         out.push_str(&format!("{INDENT}{}\n", look.paint(Tone::Dim, &format!("in {}", harmless(file)))));
     }
     out
+}
+
+/// `and 4,212 more like this within 950 ms`.
+pub fn similar(f: &Finding) -> Option<String> {
+    let s = f.similar.filter(|s| s.count > 0)?;
+    let span = human::duration(s.last_ns.saturating_sub(s.first_ns.min(f.time_ns)));
+    Some(format!("and {} more like this within {span}", human::count(s.count)))
 }
 
 /// `cause (variant), culprit server; confidence 82 high`, culprit's own confidence where it is another.

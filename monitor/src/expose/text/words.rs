@@ -106,7 +106,8 @@ pub fn kind(kind: FindingKind) -> &'static str {
 
 /// What limits the verdict, one sentence each.
 pub fn limits(f: &Finding) -> Vec<&'static str> {
-    let Visibility { mid_stream, scale_known, one_way, capture_lossy, truncated, events_lost } = f.visibility;
+    let Visibility { mid_stream, scale_known, one_way, capture_lossy, truncated, events_lost, under_pressure } =
+        f.visibility;
     let limits = [
         (mid_stream, "The handshake was not seen, so options and roles are inferred."),
         (!scale_known, "The window scale is not known, so tests against the window were not made."),
@@ -114,6 +115,10 @@ pub fn limits(f: &Finding) -> Vec<&'static str> {
         (capture_lossy, "Packets are proven missing from the observation, so gaps weigh less."),
         (truncated, "The capture ended in damage before this connection did."),
         (events_lost, "Reports or evidence about this connection were lost."),
+        (
+            under_pressure,
+            "The agent was under pressure meanwhile: entries of its table were removed, or reports withheld, for want of room; what is missing here may have been there.",
+        ),
     ];
     limits.into_iter().filter(|(holds, _)| *holds).map(|(_, words)| words).collect()
 }
