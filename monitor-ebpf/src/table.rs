@@ -127,6 +127,11 @@ fn insert(hash: u32, key: &FlowKey, segment: &Segment, now_ns: u64, counters: &m
             counters.table_busy += 1;
             return None;
         }
+        // The other CPU may have made it just before: both directions of an unknown connection begin at once.
+        if let Some(place) = find(key, hash, home ^ step, set) {
+            add(lock, u32::MAX);
+            return Some(place);
+        }
         // SAFETY: an array element, and the lock is held.
         let s = unsafe { &mut *set };
         let way = room(s, most, step + 1 == NEIGHBOURS, counters);

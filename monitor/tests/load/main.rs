@@ -1,9 +1,12 @@
 //! The kernel programs under load: a million connections, floods, both CPUs at once, storms of resets, numbers that wrap.
 //! Packets are played inside the kernel ([`monitor::capture::player`]), so that ten million of them take seconds.
 
+mod concurrency;
 mod flood;
 mod frames;
 mod million;
+mod storm;
+mod wrap;
 
 use monitor::capture::bed::Bed;
 use monitor::capture::loader::Sizes;
