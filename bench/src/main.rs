@@ -121,7 +121,7 @@ fn run(args: &Args) -> Result<bool> {
     machine::pin(args.cpu)?;
     let sizes = Sizes { connections: CONNECTIONS, ring_bytes: defaults::RING_BYTES };
     if args.guard || args.update_baseline {
-        let mut stand = Stand::new(sizes)?;
+        let mut stand = Stand::new(Sizes { connections: baseline::CONNECTIONS, ..sizes })?;
         return match args.guard {
             true => baseline::guard(&args.baseline, &mut stand),
             false => baseline::update(&args.baseline, &mut stand).map(|()| true),
