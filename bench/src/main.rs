@@ -8,6 +8,7 @@ mod agent;
 mod baseline;
 mod budgets;
 mod compare;
+mod docs;
 mod machine;
 mod offline;
 mod packets;
@@ -66,6 +67,9 @@ struct Args {
     /// Write the figures that `--guard` compares with
     #[arg(long, conflicts_with_all = ["only", "quick", "guard"])]
     update_baseline: bool,
+    /// Put the tables into README.md and docs/performance.md
+    #[arg(long, conflicts_with_all = ["only", "quick", "guard"])]
+    write_docs: bool,
     /// File of the figures that `--guard` compares with
     #[arg(long, value_name = "FILE", default_value = "bench/baseline.toml")]
     baseline: PathBuf,
@@ -81,6 +85,9 @@ enum Output {
     Markdown,
     Json,
 }
+
+/// Where the tables are shown, short and long.
+const DOCUMENTS: [&str; 2] = ["README.md", "docs/performance.md"];
 
 /// Connections of the table that everything up to 65,536 connections is measured with.
 const CONNECTIONS: u32 = 200_000;
@@ -143,6 +150,11 @@ fn run(args: &Args) -> Result<bool> {
         Output::Text => print!("{}", report.text()),
         Output::Markdown => print!("{}", report.markdown()),
         Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    if args.write_docs {
+        let [readme, performance] = DOCUMENTS.map(Path::new);
+        docs::write(readme, &report.summary())?;
+        docs::write(performance, &report.markdown())?;
     }
     Ok(report.is_within_budget())
 }

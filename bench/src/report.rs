@@ -193,6 +193,45 @@ impl Report {
         format!("{} ({} CPUs), Linux {}; other load {:.2} CPUs", m.cpu, m.cpus, m.kernel, m.other_load)
     }
 
+    /// The table for the README: what a packet costs at the two hooks that each packet of a network card passes.
+    pub fn summary(&self) -> String {
+        let mut table =
+            Table::new("", &["", "floor, ns", "whyrst, ns", "ingress (XDP)", "ingress (TC)", "egress (TC)", "budget"]);
+        let mut rows: Vec<&str> = self.packets.iter().map(|f| f.row).collect();
+        rows.dedup();
+        for row in rows {
+            let at = |hook| self.packets.iter().find(|f| f.row == row && f.hook == hook);
+            let ratio = |hook| at(hook).map_or(String::new(), |f| format!("{:.2} x", f.ratio.median));
+            let ns =
+                |of: fn(&Figures) -> &Spread| at(Hook::Xdp).map_or(String::new(), |f| format!("{:.0}", of(f).median));
+            table.rows.push(vec![
+                words(row).into(),
+                ns(|f| &f.floor),
+                ns(|f| &f.agent),
+                ratio(Hook::Xdp),
+                ratio(Hook::TcIngress),
+                ratio(Hook::TcEgress),
+                budgets::of(row).map_or(String::new(), |b| format!("{} x", b.at_most)),
+            ]);
+        }
+        let mut out = table.markdown();
+        for f in &self.files {
+            let speed = |tool: &str| {
+                let seconds = f.tools.iter().find(|t| t.tool == tool)?.seconds?;
+                Some(format!("{tool} {:.2}", f.packets as f64 / seconds.median / 1e6))
+            };
+            let speeds: Vec<String> = ["whyrst", "tcptrace", "tshark"].into_iter().filter_map(speed).collect();
+            let _ = write!(
+                out,
+                "\nCaptures, million packets per second of CPU, {} connections: {}.",
+                f.connections,
+                speeds.join(", ")
+            );
+        }
+        let _ = writeln!(out, "\nMeasured on {}.", self.about());
+        out
+    }
+
     /// What the counters of the programs said that a reader of the figures has to know.
     fn notes(&self) -> Vec<String> {
         let packets = self.packets.iter().flat_map(|f| f.notes.iter().map(move |n| (f.row, f.hook, n)));
@@ -260,5 +299,24 @@ impl Table {
             let _ = writeln!(out, "{}", line.trim_end());
         }
         out
+    }
+}
+
+/// A row in words.
+fn words(row: &str) -> &str {
+    match row {
+        "established-1" => "data and acknowledgements, 1 connection",
+        "established-4096" => "the same, 4,096 connections",
+        "established-65536" => "the same, 65,536 connections",
+        "established-1M" => "the same, 1,048,576 connections",
+        "conversation-1" => "a whole conversation, again and again",
+        "born" => "65,536 connections, one SYN per 30 packets",
+        "short" => "connections of 30 packets, always new ones",
+        "syn-flood" => "SYNs that nobody answers",
+        "sack" => "acknowledgements with SACK, reordered data",
+        "ipv6" => "IPv6, 4,096 connections",
+        "vlan" => "VLAN, 4,096 connections",
+        "non-tcp" => "UDP (floor: parsing only)",
+        other => other,
     }
 }
