@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
         file.as_file_mut().set_len(0).and_then(|()| file.as_file_mut().rewind()).expect("a file of our own");
         file.write_all(data).expect("room for one input");
         let mut summary = Summary::default();
-        let options = ReplayOptions { segments: true, connections: true };
+        let options = ReplayOptions { segments: true, connections: true, ..ReplayOptions::default() };
         let mut findings = 0;
         let mut sink = |output: Output| {
             if let Output::Finding(finding) = &output {

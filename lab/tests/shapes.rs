@@ -19,7 +19,7 @@ fn the_committed_file_is_the_generators() {
 fn every_frame_is_read_or_counted() {
     let mut summary = Summary::default();
     let mut segments = 0;
-    let options = ReplayOptions { segments: true, connections: false };
+    let options = ReplayOptions { segments: true, ..ReplayOptions::default() };
     let mut sink = |output: Output| {
         segments += u64::from(matches!(output, Output::Segment(_)));
         Ok(())

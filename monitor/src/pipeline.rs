@@ -373,6 +373,11 @@ impl Pipeline {
         self.order.push_back(life);
     }
 
+    /// Whether so many ends wait that some are told early.
+    pub fn is_crowded(&self) -> bool {
+        self.pending.len() > KEPT_PENDING
+    }
+
     /// Hands out what is due at `now_ns` (tracker clock), oldest first. `lookup` knows how many RSTs there were, and what
     /// was last heard: not each segment is reported.
     pub fn flush(
@@ -383,7 +388,7 @@ impl Pipeline {
         sink: &mut dyn FnMut(Finding),
     ) {
         while let Some((&turn, _)) = self.pending.first_key_value() {
-            let crowded = self.pending.len() > KEPT_PENDING;
+            let crowded = self.is_crowded();
             if turn.0 > now_ns && !crowded {
                 return;
             }

@@ -46,7 +46,8 @@ pub fn find(
             }
         }
     }
-    found.sort_by_key(|r| !r.exact);
+    // Whatever the table's order was.
+    found.sort_by_key(|r| (!r.exact, r.key.port, r.key.addr));
     found.truncate(4);
 }
 

@@ -179,7 +179,7 @@ fn manifest(corpus: &Path) -> Vec<serde_json::Value> {
 
 /// What `analyze` gives of one file: headers by frame, findings. Damaged files give what is before the damage.
 fn analysed(path: &Path) -> (BTreeMap<u64, Header>, Vec<Finding>, Summary) {
-    let options = ReplayOptions { segments: true, connections: false };
+    let options = ReplayOptions { segments: true, ..ReplayOptions::default() };
     let (mut headers, mut findings, mut summary) = (BTreeMap::new(), Vec::new(), Summary::default());
     let mut sink = |output| {
         match output {

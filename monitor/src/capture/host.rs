@@ -1,16 +1,25 @@
-//! The kernel programs' work on the host: the same engine over a hash map. Used for capture files and for the test
+//! The kernel programs' work on the host: the same engine over a hash table. Used for capture files and for the test
 //! that compares both.
+//!
+//! Memory is bounded: [`Engine::make_room`] takes connections out of a full table, those first whose time would be up
+//! first by the limits of the live sweep. Half-open and closed ones go long before those that talk, so a flood in a
+//! capture costs the real connections in it nothing.
 
+use super::payload::Payload;
+use super::sweep::limit_ns;
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use monitor_common::engine::{self, Admission, Former};
 use monitor_common::event::{Event, FullEvent, tag, why};
 use monitor_common::evidence::{Evidence, Record, Recorder};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::icmp::Quote;
 use monitor_common::parse::Packet;
-use monitor_common::tracker;
 use monitor_common::tracker::notes::Notes;
-use monitor_common::tracker::state::{Connection, Hook};
-use std::collections::HashMap;
+use monitor_common::tracker::state::{Connection, Hook, half};
+use monitor_common::tracker::{self, SECOND};
+use std::hash::{BuildHasher, Hasher};
 
 /// One tracked connection.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +28,21 @@ pub struct Slot {
     /// Only for connections that have any.
     pub evidence: Option<Box<Evidence>>,
     pub recorder: Recorder,
+    /// Only for connections whose packets were captured whole.
+    pub payload: Option<Box<Payload>>,
+    /// Counts the connections of the table.
+    number: u64,
 }
+
+/// Connections tracked at a time, unless told otherwise; each takes about 1.5 KiB, one with anomalies 2.8 KiB.
+pub const MOST_CONNECTIONS: usize = 500_000;
+/// What was never answered, SYN or not, waits no longer than what ended: a flood of ACKs, which might belong to connections,
+/// must not outlive the handshakes that begin in it.
+const UNANSWERED_NS: u64 = 60 * SECOND;
+/// A full table is walked once for every so many that leave it.
+const LEAVE_AT_ONCE: usize = 8;
+/// Payload is kept of so many connections at a time.
+const MOST_PAYLOADS: usize = 65_536;
 
 /// What one packet gave.
 #[derive(Debug)]
@@ -31,10 +54,13 @@ pub enum Report {
 }
 
 /// The connection table of a capture.
-#[derive(Default)]
 pub struct Engine {
-    slots: HashMap<FlowKey, Box<Slot>>,
+    slots: HashTable<Box<Slot>>,
+    /// Drawn anew for each table: who wrote the capture cannot choose tuples that collide.
+    hasher: RandomState,
     notes: Notes,
+    most: usize,
+    payloads: usize,
     /// Connections begun, lives of a reused 4-tuple counted one by one.
     pub opened: u64,
 }
@@ -49,22 +75,54 @@ pub struct Tracked {
     pub passed_over: bool,
 }
 
+impl Default for Engine {
+    fn default() -> Engine {
+        Engine::with_room_for(MOST_CONNECTIONS)
+    }
+}
+
 impl Engine {
     pub fn new() -> Engine {
         Engine::default()
     }
 
+    /// A table that is full with `most` connections.
+    pub fn with_room_for(most: usize) -> Engine {
+        Engine {
+            slots: HashTable::new(),
+            hasher: RandomState::default(),
+            notes: Notes::default(),
+            most: most.max(1),
+            payloads: 0,
+            opened: 0,
+        }
+    }
+
     /// Tracks a parsed packet, exactly as `monitor-ebpf/src/hook.rs` does.
     pub fn on_packet(&mut self, packet: &Packet, hook: Hook, now_ns: u64) -> Tracked {
+        self.track(packet, hook, now_ns, |_| {})
+    }
+
+    /// The same; `look` sees the connection as the packet left it, and may add what the payload tells.
+    pub fn track(&mut self, packet: &Packet, hook: Hook, now_ns: u64, look: impl FnOnce(&mut Slot)) -> Tracked {
         let dir = packet.direction();
         let segment = &packet.segment;
         let opened = &mut self.opened;
-        let slot = self.slots.entry(packet.key).or_insert_with(|| {
-            *opened += 1;
-            let mut slot = Box::<Slot>::default();
-            tracker::begin(&mut slot.connection, &packet.key, segment, 0, now_ns);
-            slot
-        });
+        let hasher = &self.hasher;
+        let entry = self.slots.entry(
+            hash(hasher, &packet.key),
+            |s| s.connection.key.is(&packet.key),
+            |s| hash(hasher, &s.connection.key),
+        );
+        let slot = match entry {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                *opened += 1;
+                let mut slot = Box::new(Slot { number: *opened, ..Slot::default() });
+                tracker::begin(&mut slot.connection, &packet.key, segment, 0, now_ns);
+                entry.insert(slot).into_mut()
+            }
+        };
         if engine::admit(&mut slot.connection, dir, hook as u8, segment) != Admission::Track {
             return Tracked { ended: None, report: Report::None, passed_over: true };
         }
@@ -74,7 +132,7 @@ impl Engine {
             slot.connection = Connection::default();
             engine::restart(&mut slot.connection, &carried, dir, segment, now_ns);
             slot.evidence = None;
-            self.opened += 1;
+            *opened += 1;
             former
         });
         let notes = &mut self.notes;
@@ -82,6 +140,9 @@ impl Engine {
         if notes.count > 0 {
             enter(slot, dir, notes, now_ns);
         }
+        let had_payload = slot.payload.is_some();
+        look(slot);
+        self.payloads = self.payloads + usize::from(slot.payload.is_some()) - usize::from(had_payload);
         let why = engine::why(&slot.connection, dir, notes);
         let report = if why == 0 {
             Report::None
@@ -99,7 +160,8 @@ impl Engine {
 
     /// Notes what an ICMP message quotes, exactly as `monitor-ebpf/src/hook.rs` does.
     pub fn on_quote(&mut self, quote: &Quote, now_ns: u64) {
-        let Some(slot) = self.slots.get_mut(&quote.key) else { return };
+        let hash = hash(&self.hasher, &quote.key);
+        let Some(slot) = self.slots.find_mut(hash, |s| s.connection.key.is(&quote.key)) else { return };
         let notes = &mut self.notes;
         engine::on_quote(&slot.connection, quote, notes);
         if notes.count > 0 {
@@ -113,15 +175,11 @@ impl Engine {
     }
 
     pub fn get(&self, key: &FlowKey) -> Option<&Slot> {
-        self.slots.get(key).map(|s| &**s)
-    }
-
-    pub fn remove(&mut self, key: &FlowKey) -> Option<Box<Slot>> {
-        self.slots.remove(key)
+        self.slots.find(hash(&self.hasher, key), |s| s.connection.key.is(key)).map(|s| &**s)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.values().map(|s| &**s)
+        self.slots.iter().map(|s| &**s)
     }
 
     pub fn len(&self) -> usize {
@@ -132,12 +190,55 @@ impl Engine {
         self.slots.is_empty()
     }
 
-    /// Takes out connections that nothing was seen of since `before_ns`.
-    pub fn take_idle(&mut self, before_ns: u64) -> Vec<Box<Slot>> {
-        let idle: Vec<FlowKey> =
-            self.slots.iter().filter(|(_, s)| s.connection.last_ns() < before_ns).map(|(k, _)| *k).collect();
-        idle.iter().filter_map(|k| self.slots.remove(k)).collect()
+    /// Whether it is time to [make room](Self::make_room).
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= self.most || self.payloads >= MOST_PAYLOADS
     }
+
+    /// Takes connections out of a full table, oldest first; out of one that is full of payload only the payload. The
+    /// walk over the table is paid by the connections that then find room.
+    pub fn make_room(&mut self) -> Vec<Box<Slot>> {
+        let mut leaving = Vec::new();
+        if self.slots.len() >= self.most {
+            let last = last_to_go(self.iter());
+            leaving = self.slots.extract_if(|s| turn(s) <= last).collect();
+            leaving.sort_unstable_by_key(|s| s.number);
+        }
+        self.payloads -= leaving.iter().filter(|s| s.payload.is_some()).count();
+        if self.payloads >= MOST_PAYLOADS {
+            let last = last_to_go(self.iter().filter(|s| s.payload.is_some()));
+            for slot in self.slots.iter_mut().filter(|s| s.payload.is_some() && turn(s) <= last) {
+                slot.payload = None;
+                self.payloads -= 1;
+            }
+        }
+        leaving
+    }
+}
+
+fn hash(state: &RandomState, key: &FlowKey) -> u64 {
+    let mut hasher = state.build_hasher();
+    let [[a, b], [c, d]] = key.addr;
+    for word in [a, b, c, d] {
+        hasher.write_u64(word);
+    }
+    hasher.write_u64(u64::from(key.port[0]) << 48 | u64::from(key.port[1]) << 32 | u64::from(key.zone));
+    hasher.finish()
+}
+
+/// When a connection's time is up, if it stays silent; no two have the same turn.
+fn turn(slot: &Slot) -> (u64, u64) {
+    let c = &slot.connection;
+    let one_sided = c.half.iter().any(|h| !h.has(half::SEEN));
+    let limit_ns = if one_sided { UNANSWERED_NS } else { limit_ns(c, true) };
+    (c.last_ns().saturating_add(limit_ns), slot.number)
+}
+
+/// The last turn of those that leave.
+fn last_to_go<'a>(slots: impl Iterator<Item = &'a Slot>) -> (u64, u64) {
+    let mut turns: Vec<_> = slots.map(turn).collect();
+    let leave = turns.len() / LEAVE_AT_ONCE;
+    *turns.select_nth_unstable(leave).1
 }
 
 /// Enters notes into the connection's evidence, which begins with the first.

@@ -2,16 +2,12 @@
 //! whether the same sequence numbers carried the same bytes twice. A few hundred bytes per direction are kept, no more.
 
 use crate::history::{PayloadFacts, PayloadSide};
-use monitor_common::flow::FlowKey;
 use monitor_common::parse::Packet;
 use monitor_common::segment::{Segment, flags, packet};
 use monitor_common::seq::SeqNum;
-use std::collections::HashMap;
 
 /// Payload kept per direction for comparison.
 const KEPT: usize = 512;
-/// Connections with payload kept at a time; a capture with more begins anew.
-const CONNECTIONS: usize = 65_536;
 const TCP: u8 = 6;
 
 /// The transport of an IP packet that was captured whole.
@@ -21,65 +17,62 @@ struct Whole<'a> {
     tcp: &'a [u8],
 }
 
-/// Facts of all connections of a capture.
-#[derive(Default)]
-pub struct Payloads {
-    connections: HashMap<FlowKey, Box<Entry>>,
-}
-
-#[derive(Default)]
-struct Entry {
+/// What the payload of one connection told so far.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
     facts: PayloadFacts,
     kept: [Kept; 2],
 }
 
 /// The latest payload of one direction.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Kept {
     seq: SeqNum,
     bytes: Vec<u8>,
 }
 
-impl Payloads {
-    /// Looks at a packet whose IP header is at `offset` of `data`.
-    pub fn on_packet(&mut self, data: &[u8], offset: usize, parsed: &Packet, now_ns: u64) {
-        let s = &parsed.segment;
-        if s.has(flags::SYN) && !s.has(flags::ACK) {
-            // Numbers of another life say nothing about this one's.
-            self.connections.remove(&parsed.key);
+impl Payload {
+    pub fn facts(&self) -> PayloadFacts {
+        self.facts
+    }
+}
+
+/// Looks at a packet whose IP header is at `offset` of `data`. `of` is its connection's, and begins with the first
+/// packet that was captured whole.
+pub fn look(of: &mut Option<Box<Payload>>, data: &[u8], offset: usize, parsed: &Packet, now_ns: u64) {
+    let s = &parsed.segment;
+    if s.has(flags::SYN) && !s.has(flags::ACK) {
+        // Numbers of another life say nothing about this one's.
+        *of = None;
+    }
+    // At most one byte: a probe, whose byte may be anything (RFC 9293 section 3.8.4).
+    if s.payload_len <= 1 || s.packet & (packet::FIRST_FRAGMENT | packet::LENGTH_UNCERTAIN) != 0 {
+        return;
+    }
+    let Some(whole) = data.get(offset..).and_then(whole) else { return };
+    let Some(payload) = payload(&whole, s) else { return };
+    let of = of.get_or_insert_default();
+    let i = parsed.direction().index();
+    let side = &mut of.facts.side[i];
+    if checksum_is_right(&whole) {
+        side.checksum_good = side.checksum_good.saturating_add(1);
+    } else {
+        if side.checksum_bad == 0 {
+            (side.bad_first_ns, side.bad_seq) = (now_ns, s.seq.0);
         }
-        // At most one byte: a probe, whose byte may be anything (RFC 9293 section 3.8.4).
-        if s.payload_len <= 1 || s.packet & (packet::FIRST_FRAGMENT | packet::LENGTH_UNCERTAIN) != 0 {
+        side.checksum_bad = side.checksum_bad.saturating_add(1);
+        side.bad_last_ns = now_ns;
+        if side.checksum_good > 0 {
+            // Damaged bytes are no other version of them.
             return;
         }
-        let Some(whole) = data.get(offset..).and_then(whole) else { return };
-        let Some(payload) = payload(&whole, s) else { return };
-        if self.connections.len() >= CONNECTIONS && !self.connections.contains_key(&parsed.key) {
-            self.connections.clear();
-        }
-        let entry = self.connections.entry(parsed.key).or_default();
-        let i = parsed.direction().index();
-        let side = &mut entry.facts.side[i];
-        if checksum_is_right(&whole) {
-            side.checksum_good = side.checksum_good.saturating_add(1);
-        } else {
-            if side.checksum_bad == 0 {
-                (side.bad_first_ns, side.bad_seq) = (now_ns, s.seq.0);
-            }
-            side.checksum_bad = side.checksum_bad.saturating_add(1);
-            side.bad_last_ns = now_ns;
-            if side.checksum_good > 0 {
-                // Damaged bytes are no other version of them.
-                return;
-            }
-        }
-        compare(&entry.kept[i], s.seq, payload, side, now_ns);
-        entry.kept[i].take(s.seq, payload);
     }
+    compare(&of.kept[i], s.seq, payload, side, now_ns);
+    of.kept[i].take(s.seq, payload);
+}
 
-    pub fn facts(&self, key: &FlowKey) -> PayloadFacts {
-        self.connections.get(key).map(|e| e.facts).unwrap_or_default()
-    }
+pub fn facts(of: &Option<Box<Payload>>) -> PayloadFacts {
+    of.as_ref().map(|p| p.facts()).unwrap_or_default()
 }
 
 /// Notes where `payload` at `seq` differs from what is kept of the same numbers.
@@ -105,14 +98,15 @@ impl Kept {
         if !self.bytes.is_empty() && !end.after(kept_end) {
             return;
         }
-        if !self.bytes.is_empty() && seq == kept_end {
-            self.bytes.extend_from_slice(&payload[payload.len().saturating_sub(KEPT)..]);
-            let extra = self.bytes.len().saturating_sub(KEPT);
+        if seq == kept_end && payload.len() < KEPT {
+            let extra = (self.bytes.len() + payload.len()).saturating_sub(KEPT);
             self.bytes.drain(..extra);
         } else {
             self.bytes.clear();
-            self.bytes.extend_from_slice(&payload[payload.len().saturating_sub(KEPT)..]);
         }
+        let new = &payload[payload.len().saturating_sub(KEPT)..];
+        self.bytes.reserve_exact(new.len());
+        self.bytes.extend_from_slice(new);
         self.seq = end.sub(self.bytes.len() as u32);
     }
 }
@@ -193,11 +187,13 @@ mod tests {
         ip
     }
 
-    fn hear(p: &mut Payloads, ip: &[u8], now_ns: u64) -> PayloadFacts {
+    type Of = Option<Box<Payload>>;
+
+    fn hear(p: &mut Of, ip: &[u8], now_ns: u64) -> PayloadFacts {
         let mut parsed = Packet::default();
         parse::ip(ip, 0, ip.len() as u32, &mut parsed).unwrap();
-        p.on_packet(ip, 0, &parsed, now_ns);
-        p.facts(&parsed.key)
+        look(p, ip, 0, &parsed, now_ns);
+        facts(p)
     }
 
     /// RFC 1071 section 3, the example: 0001 f203 f4f5 f6f7 sums up to ddf2 with two carries.
@@ -210,7 +206,7 @@ mod tests {
 
     #[test]
     fn right_and_wrong_checksums_are_told_apart() {
-        let mut p = Payloads::default();
+        let mut p = Of::default();
         for n in 0..3 {
             hear(&mut p, &frame(true, 100 + n * 4, b"data"), u64::from(n));
         }
@@ -225,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_same_bytes_again_are_a_retransmission_and_other_bytes_are_not() {
-        let mut p = Payloads::default();
+        let mut p = Of::default();
         for start in [1_000u32, u32::MAX - 3] {
             hear(&mut p, &frame(false, start, b"abcdefgh"), 1);
             // Cut differently, it is still the same stream.
@@ -234,20 +230,20 @@ mod tests {
             let facts = hear(&mut p, &frame(false, start.wrapping_add(4), b"efXh"), 3);
             let side = facts.side.iter().find(|s| s.overlaps > 0).unwrap();
             assert_eq!((side.overlaps, side.overlap_seq, side.overlap_first_ns), (1, start.wrapping_add(6), 3));
-            p = Payloads::default();
+            p = None;
         }
     }
 
     #[test]
     fn little_is_kept_and_what_is_out_of_sight_is_not_judged() {
-        let mut p = Payloads::default();
+        let mut p = Of::default();
         let long = vec![7u8; 1448];
         let mut facts = PayloadFacts::default();
         for n in 0..20 {
             facts = hear(&mut p, &frame(true, 1 + n * 1448, &long), n.into());
         }
         assert_eq!(facts.side.iter().map(|s| s.overlaps).sum::<u32>(), 0);
-        assert!(p.connections.values().all(|e| e.kept.iter().all(|k| k.bytes.len() <= KEPT)));
+        assert!(p.iter().all(|p| p.kept.iter().all(|k| k.bytes.len() <= KEPT && k.bytes.capacity() <= KEPT)));
         // Old numbers: nothing to compare with.
         let facts = hear(&mut p, &frame(true, 1, &[8u8; 100]), 30);
         assert_eq!(facts.side.iter().map(|s| s.overlaps).sum::<u32>(), 0);
@@ -258,10 +254,10 @@ mod tests {
         let ip = frame(true, 1, b"0123456789");
         let mut parsed = Packet::default();
         parse::ip(&ip[..45], 0, ip.len() as u32, &mut parsed).unwrap();
-        let mut p = Payloads::default();
+        let mut p = Of::default();
         for end in 0..ip.len() {
-            p.on_packet(&ip[..end], 0, &parsed, 1);
+            look(&mut p, &ip[..end], 0, &parsed, 1);
         }
-        assert_eq!(p.facts(&parsed.key), PayloadFacts::default());
+        assert_eq!(facts(&p), PayloadFacts::default());
     }
 }

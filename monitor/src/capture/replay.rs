@@ -1,7 +1,7 @@
 //! Capture files through the same tracker and diagnosis as live packets.
 
-use super::host::{Engine, Report, Slot};
-use super::payload::Payloads;
+use super::host::{Engine, MOST_CONNECTIONS, Report, Slot};
+use super::payload;
 use crate::diagnose::silent;
 use crate::finding::{Endpoint, Finding, VERSION};
 use crate::history::{End, History};
@@ -22,12 +22,20 @@ use serde::Serialize;
 use std::path::Path;
 
 /// What `analyze` is asked for beyond findings.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct ReplayOptions {
     /// One `segment` object per TCP frame.
     pub segments: bool,
     /// One `connection` object per connection.
     pub connections: bool,
+    /// Connections tracked at a time.
+    pub most_connections: usize,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> ReplayOptions {
+        ReplayOptions { segments: false, connections: false, most_connections: MOST_CONNECTIONS }
+    }
 }
 
 /// One line of `analyze --output json`, in the order of the capture.
@@ -82,6 +90,11 @@ pub struct Summary {
     pub packets: u64,
     pub segments: u64,
     pub connections: u64,
+    /// Connections that made room for others before the capture's end, because as many as allowed were tracked. One that
+    /// goes on counts as another.
+    pub evicted: u64,
+    /// Resets for which no connection was looked for that they may carry on, because too many were looked for before.
+    pub unsearched: u64,
     /// RST segments.
     pub resets: u64,
     pub findings: u64,
@@ -112,6 +125,10 @@ pub enum ReplayError {
 const PROGRESS_EVERY: u64 = 65_536;
 /// Later than any real capture, and far from where adding a time-out would overflow.
 const LAST_NS: u64 = u64::MAX / 4;
+/// Looking for a reset's relatives is a walk over all connections. What it may visit grows with the packets read, so that
+/// a capture made of such resets takes no time squared; no more is saved up than this, which takes about a second.
+const VISITS_PER_PACKET: u64 = 64;
+const MOST_VISITS: u64 = 1 << 24;
 
 /// Analyses one file (`-` is standard input). Adds to `summary`; findings up to the damage come out before the
 /// error does.
@@ -166,7 +183,8 @@ struct Replay {
     options: ReplayOptions,
     engine: Engine,
     pipeline: Pipeline,
-    payloads: Payloads,
+    /// What the search for relatives may still visit.
+    visits: u64,
     packet: ParsedPacket,
     /// Time of the latest packet of any protocol: how long the capture watched.
     last_ns: u64,
@@ -179,9 +197,9 @@ impl Replay {
         let settings = Settings { hold_ns: LATER_NS, kernel_watched: false, report_desync_at_once: false };
         Replay {
             options,
-            engine: Engine::new(),
+            engine: Engine::with_room_for(options.most_connections),
             pipeline: Pipeline::new(settings, first_id, Some(file.to_string())),
-            payloads: Payloads::default(),
+            visits: MOST_VISITS,
             packet: ParsedPacket::default(),
             last_ns: 0,
             found: Vec::new(),
@@ -206,7 +224,10 @@ impl Replay {
         let offset = match parsed {
             Ok(offset) => offset,
             Err(reason) => {
-                *summary.unreadable.entry(reason.to_string()).or_default() += 1;
+                match summary.unreadable.get_mut(reason) {
+                    Some(n) => *n += 1,
+                    None => drop(summary.unreadable.insert(reason.to_string(), 1)),
+                }
                 let mut quote = Quote::default();
                 if let Located::Ip { offset, .. } = locate(packet.link_type, packet.data, packet.wire_len)
                     && icmp::ip(packet.data, offset, &mut quote)
@@ -219,24 +240,53 @@ impl Replay {
         summary.segments += 1;
         summary.resets += u64::from(self.packet.segment.has(flags::RST));
         self.flush(now_ns, summary, sink)?;
-        let tracked = self.engine.on_packet(&self.packet, Hook::Ingress, now_ns);
+        let (mut facts, parsed) = (None, &self.packet);
+        let tracked = self.engine.track(parsed, Hook::Ingress, now_ns, |slot| {
+            payload::look(&mut slot.payload, packet.data, offset, parsed, now_ns);
+            facts = slot.payload.as_ref().map(|p| p.facts());
+        });
         if let Some(former) = tracked.ended {
             self.end_of_life(&former, End::Silent, false, sink)?;
         }
-        self.payloads.on_packet(packet.data, offset, &self.packet, now_ns);
-        self.pipeline.set_payload(self.payloads.facts(&self.packet.key));
+        self.visits = (self.visits + VISITS_PER_PACKET).min(MOST_VISITS);
         match &tracked.report {
             Report::None => {}
-            Report::Brief(event) => self.pipeline.on_brief(event),
+            Report::Brief(event) => {
+                self.pipeline.set_payload(facts.unwrap_or_default());
+                self.pipeline.on_brief(event);
+            }
             Report::Full(full) => {
-                let engine = &self.engine;
+                let (engine, visits) = (&self.engine, &mut self.visits);
+                self.pipeline.set_payload(facts.unwrap_or_default());
                 self.pipeline.on_full(full, &mut |stray, reset_by, found| {
+                    let Some(left) = visits.checked_sub(engine.len() as u64) else {
+                        summary.unsearched += 1;
+                        return;
+                    };
+                    *visits = left;
                     relatives::find(stray, reset_by, engine.iter().map(|s| &s.connection), found);
                 });
             }
         }
         if self.options.segments {
             sink(Output::Segment(self.segment_line(packet.frame, packet.time_ns)))?;
+        }
+        if self.engine.is_full() {
+            self.make_room(summary, sink)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn make_room(
+        &mut self,
+        summary: &mut Summary,
+        sink: &mut dyn FnMut(Output) -> std::io::Result<()>,
+    ) -> Result<(), ReplayError> {
+        for slot in self.engine.make_room() {
+            summary.evicted += 1;
+            let end = if silent::is_over(&slot.connection, self.last_ns) { End::Silent } else { End::Open };
+            self.end_of_life(&slot, end, false, sink)?;
         }
         Ok(())
     }
@@ -283,7 +333,7 @@ impl Replay {
             let mut history = History::from_parts(&slot.connection, evidence, &slot.recorder);
             history.end = end;
             history.truncated = truncated;
-            self.pipeline.set_payload(self.payloads.facts(&slot.connection.key));
+            self.pipeline.set_payload(payload::facts(&slot.payload));
             self.pipeline.on_end(history);
         }
         Ok(())
@@ -297,12 +347,19 @@ impl Replay {
     ) -> Result<(), ReplayError> {
         summary.connections += self.engine.opened;
         let engine = std::mem::take(&mut self.engine);
-        let mut left: Vec<&Slot> = engine.iter().collect();
-        // A hash map's order is not the capture's.
-        left.sort_by_key(|s| (s.connection.created_ns, s.connection.key.port, s.connection.key.addr));
+        let told = |slot: &&Slot| self.options.connections || silent::is_worth_an_end(&slot.connection);
+        let mut left: Vec<&Slot> = engine.iter().filter(told).collect();
+        // A hash table's order is not the capture's.
+        left.sort_unstable_by_key(|s| (s.connection.created_ns, s.connection.key.port, s.connection.key.addr));
         for slot in left {
             let end = if silent::is_over(&slot.connection, self.last_ns) { End::Silent } else { End::Open };
             self.end_of_life(slot, end, truncated, sink)?;
+            if self.pipeline.is_crowded() {
+                let (found, last_ns) = (&mut self.found, self.last_ns);
+                let lookup = &mut |_, key: &FlowKey| engine.get(key).map(|s| (s.connection, s.recorder));
+                self.pipeline.flush(last_ns, lookup, &|t| t, &mut |finding| found.push(finding));
+                self.hand_out(summary, sink)?;
+            }
         }
         let found = &mut self.found;
         let lookup = &mut |_, key: &FlowKey| engine.get(key).map(|s| (s.connection, s.recorder));
@@ -345,3 +402,6 @@ fn connection_line(slot: &Slot) -> ConnectionLine {
         row: crate::rows::row(c, last_ns),
     }
 }
+
+#[cfg(test)]
+mod flood_tests;

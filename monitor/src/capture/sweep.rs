@@ -15,7 +15,7 @@ const CROWDED: usize = 80;
 
 /// How long a connection may be silent. The established limit is Linux conntrack's order of magnitude: a keep-alive
 /// (2 h by default) must find its connection again.
-fn limit_ns(c: &Connection, crowded: bool) -> u64 {
+pub(super) fn limit_ns(c: &Connection, crowded: bool) -> u64 {
     let one_sided = !c.half[0].has(half::SEEN) || !c.half[1].has(half::SEEN);
     match c.phase() {
         Phase::TimeWait | Phase::Reset => 60 * SECOND,

@@ -3,6 +3,7 @@
 use super::Output;
 use super::names::CAUSES;
 use super::output::Out;
+use crate::capture::host::MOST_CONNECTIONS;
 use crate::capture::replay::{self, Output as Item, Progress, ReplayOptions, Summary};
 use crate::error::{Exit, Failure};
 use crate::expose::text::{self, Look};
@@ -48,6 +49,11 @@ pub struct AnalyzeArgs {
     #[arg(long)]
     pub explain: bool,
 
+    /// Connections tracked at once, about 1.5 kB of memory each; when there are more, those that ended or were never
+    /// answered make room first, then those that were silent for longest
+    #[arg(long, value_name = "N", default_value_t = MOST_CONNECTIONS as u32, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+
     /// Exit with 3 if there is such a finding: reset (any effective one), desync (desynchronised, reset or not),
     /// any, or a cause
     #[arg(long, value_name = "WHAT", value_delimiter = ',', hide_possible_values = true, value_parser = problems())]
@@ -80,7 +86,11 @@ pub fn run(args: &AnalyzeArgs, output: Output) -> Result<Exit, Failure> {
         let bar = Bar::new(file);
         let result = replay::analyze(
             file,
-            ReplayOptions { segments: args.segments, connections: args.all },
+            ReplayOptions {
+                segments: args.segments,
+                connections: args.all,
+                most_connections: args.max_connections as usize,
+            },
             &mut summary,
             &mut |item| bar.suspend(|| printer.take(&item)),
             &mut |progress| bar.show(progress),

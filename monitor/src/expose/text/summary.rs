@@ -26,6 +26,20 @@ pub fn summary(s: &Summary, look: &Look) -> String {
             out.push_str(&wrap(&format!("{title}: {}.", list.join(", ")), look.width, "  ", "  "));
         }
     }
+    if s.evicted > 0 {
+        let text = format!(
+            "{} made room for others before the end: more than --max-connections were tracked at once.",
+            counted(s.evicted, "connection", "connections")
+        );
+        out.push_str(&wrap(&text, look.width, "  ", "  "));
+    }
+    if s.unsearched > 0 {
+        let text = format!(
+            "{}: not looked for connections that carry on under another address.",
+            counted(s.unsearched, "reset", "resets")
+        );
+        out.push_str(&wrap(&text, look.width, "  ", "  "));
+    }
     if s.damaged > 0 {
         let files = counted(s.damaged, "file", "files");
         out.push_str(&format!("  {}\n", look.paint(Tone::Bad, &format!("{files} could not be read to the end."))));
