@@ -26,7 +26,11 @@ pub fn run(data: &[u8]) {
         if c.created_ns == 0 {
             tracker::begin(&mut c, &key, &s, 0, now_ns);
         }
+        let (mut short_cut, mut last) = (c, recorder);
+        let predicted = engine::predict(&mut short_cut, &mut last, dir, hook, &s, now_ns);
+        assert!(predicted || (short_cut, last) == (c, recorder), "what is not predicted is left alone");
         if engine::admit(&mut c, dir, hook, &s) != Admission::Track {
+            assert!(!predicted, "a segment that does not count was predicted");
             continue;
         }
         if engine::starts_new_life(&c, dir, &s) {
@@ -42,7 +46,11 @@ pub fn run(data: &[u8]) {
         let before = c;
         engine::track(&mut c, &mut recorder, dir, hook, &s, now_ns, &mut notes);
         evidence.enter(dir, &mut notes, now_ns);
-        let _ = engine::why(&c, dir, &notes);
+        let why = engine::why(&c, dir, &notes);
+        if predicted {
+            assert_eq!((notes.count, why, notes.before), (0, 0, notes.after), "predicted: {s:?}");
+            assert_eq!((short_cut, last), (c, recorder), "predicted: {s:?}");
+        }
         check(&before, &c, dir, &s, &notes, &evidence);
         let me = &c.half[dir.index()];
         if me.has(half::SEEN) {

@@ -1,13 +1,15 @@
 //! Layout shared by the kernel programs and their loader: table sets, per-CPU counters, configuration.
 
 use crate::anomaly::ANOMALY_SLOTS;
+use crate::evidence::Recorder;
 use crate::icmp::Quote;
 use crate::parse::Packet;
 use crate::tracker::notes::Notes;
+use crate::tracker::state::Connection;
 use bytemuck::{Pod, Zeroable};
 
 /// Raised when any shared layout changes; part of the pin path.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Ways of one set of the connection table.
 pub const WAYS: usize = 16;
@@ -32,7 +34,7 @@ pub mod class {
 
 /// One set of the connection table: a cache line that tells which of 16 slots a key is in.
 ///
-/// The state of way `w` of set `s` is entry `16 * s + w` of the arrays `FLOWS` and `RECORDERS`.
+/// The state of way `w` of set `s` is entry `16 * s + w` of the array `FLOWS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct TableSet {
@@ -46,6 +48,23 @@ pub struct TableSet {
     /// Not 0: an entry of this set may be in one of its neighbours, [`NEIGHBOURS`].
     pub overflowed: u32,
     pub pad: u32,
+}
+
+/// What is kept of one connection. Last headers and state lie together, because a packet writes both, and memory as far
+/// apart as two arrays costs a page walk each; the part of the state that only abnormal segments touch comes last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Flow {
+    pub recorder: Recorder,
+    pub connection: Connection,
+}
+
+const _: () = assert!(core::mem::size_of::<Flow>().is_multiple_of(64), "an entry begins with a cache line");
+
+/// Where the search for a tag begins: most entries are found at once.
+#[inline(always)]
+pub const fn first_way(tag: u16) -> u32 {
+    tag as u32 & (WAYS as u32 - 1)
 }
 
 /// Tag of a hash; 0 means empty, so it is avoided.

@@ -1,5 +1,6 @@
 //! What a shell (kernel program or offline reader) does with a parsed packet, in its order:
 //!
+//! 0. [`predict`]: done, if the segment is what comes next on a connection with which nothing is wrong.
 //! 1. [`admit`]: is this the observation of the speaker that counts?
 //! 2. [`starts_new_life`]: report the old connection, keep [`Former`], zero the entry, [`restart`].
 //! 3. [`track`]: tracker and flight recorder; fills the [`Notes`].
@@ -17,7 +18,7 @@ use crate::segment::{Segment, flags};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
 use crate::tracker::state::{Connection, Hook, Phase, Sync, half, sync_state};
-use crate::tracker::{self, handshake, identity};
+use crate::tracker::{self, handshake, identity, predict};
 
 /// Whether an observation is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +105,26 @@ fn sync_states(c: &Connection) -> [u8; 2] {
 #[inline(always)]
 fn reported_state(sync: &Sync) -> u8 {
     if sync.state == sync_state::SUSPECT && sync.hard == 0 { sync_state::IN_SYNC } else { sync.state }
+}
+
+/// Tracks and records the segment if it is one of the many in which there is nothing to find: exactly as [`admit`] and
+/// [`track`] would. False, and nothing is done, if it needs those.
+#[inline(always)]
+pub fn predict(
+    c: &mut Connection,
+    recorder: &mut Recorder,
+    dir: Direction,
+    hook: u8,
+    s: &Segment,
+    now_ns: u64,
+) -> bool {
+    let me = &c.half[dir.index()];
+    let number = me.segments;
+    if me.fed_by != hook || !predict::on_segment(c, dir, s, now_ns) {
+        return false;
+    }
+    recorder.put(dir, number, s, now_ns);
+    true
 }
 
 /// Tracks the segment and records its header; `notes` tells what it did.

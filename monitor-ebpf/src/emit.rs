@@ -1,6 +1,6 @@
 //! Reports to the agent: built in the ring buffer, never waking it.
 
-use crate::maps::{EMPTY, EVENTS, EVIDENCE, FLOWS, RECORDERS, RING_HALF, SCRATCH};
+use crate::maps::{EMPTY, EVENTS, EVIDENCE, FLOWS, RING_HALF, SCRATCH};
 use crate::table;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_ringbuf_query};
@@ -153,7 +153,7 @@ fn full(hooked: u32, head: &Head, now_ns: u64) {
     // SAFETY: the room is writable memory of the event's size; sources are map values of the copied type.
     unsafe {
         fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
-        copy(RECORDERS.get_ptr(scratch.slot), &raw mut (*p).recorder);
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
         copy(evidence, &raw mut (*p).evidence);
     }
     room.submit(QUIET);
@@ -207,7 +207,7 @@ unsafe fn fill(e: *mut Event, scratch: &Scratch, head: &Head, tag: u32, now_ns: 
         let r = &raw mut (*e).record;
         (*r).fill(&scratch.packet.segment, now_ns);
         copy(Some(&raw const scratch.notes), &raw mut (*e).notes);
-        copy(FLOWS.get_ptr(scratch.slot), &raw mut (*e).connection);
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).connection), &raw mut (*e).connection);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What all hooks do with a packet: parse, find its connection, track, report.
 
-use crate::maps::{CLOCK, INTERFACES, RECORDERS, SCRATCH, TEST_CLOCK};
+use crate::maps::{CLOCK, INTERFACES, SCRATCH, TEST_CLOCK};
 use crate::packet::Raw;
 use crate::{emit, table};
 use aya_ebpf::EbpfContext;
@@ -170,7 +170,7 @@ fn now() -> u64 {
 #[inline(always)]
 fn tracked(hooked: u32) {
     let now_ns = now();
-    if find(hooked, now_ns) && track(hooked, now_ns) {
+    if find(hooked, now_ns) && !predicted(hooked, now_ns) && track(hooked, now_ns) {
         tally(hooked);
         emit::report(hooked, now_ns);
     }
@@ -215,11 +215,25 @@ fn find(hooked: u32, now_ns: u64) -> bool {
     }
 }
 
+/// Whether the packet is one of the many in which there is nothing to find; then it is done.
+#[inline(always)]
+fn predicted(hooked: u32, now_ns: u64) -> bool {
+    let Some(scratch) = scratch(hooked) else { return true };
+    let Some(flow) = table::flow(scratch.slot) else { return true };
+    let (dir, segment) = (scratch.packet.direction(), &scratch.packet.segment);
+    if !engine::predict(&mut flow.connection, &mut flow.recorder, dir, scratch.hook as u8, segment, now_ns) {
+        return false;
+    }
+    scratch.counters.segments += 1;
+    scratch.counters.payload_bytes += segment.payload_len as u64;
+    true
+}
+
 #[inline(always)]
 fn track(hooked: u32, now_ns: u64) -> bool {
     let Some(scratch) = scratch(hooked) else { return false };
-    let Some(c) = table::connection(scratch.slot) else { return false };
-    let Some(recorder) = RECORDERS.get_ptr_mut(scratch.slot) else { return false };
+    let Some(flow) = table::flow(scratch.slot) else { return false };
+    let (c, recorder) = (&mut flow.connection, &mut flow.recorder);
     let dir = scratch.packet.direction();
     let segment = &scratch.packet.segment;
     let counters = &mut scratch.counters;
@@ -243,8 +257,6 @@ fn track(hooked: u32, now_ns: u64) -> bool {
         emit::zero(c);
         engine::restart(c, &former, dir, segment, now_ns);
     }
-    // SAFETY: an array element; who writes what is argued in `maps`.
-    let recorder = unsafe { &mut *recorder };
     engine::track(c, recorder, dir, scratch.hook as u8, segment, now_ns, &mut scratch.notes);
     true
 }

@@ -13,7 +13,7 @@
 //!   one: an acknowledgement is caused by data whose egress program has ended long before.
 //! * `.sync` and a half's RTT sample are written from both sides. A lost update costs one hit of a counter whose
 //!   state lasts for seconds; the next segment repeats it.
-//! * `EVIDENCE[slot].ledger[d]` and `RECORDERS[slot].record[d]` have the same single writer `d`.
+//! * `EVIDENCE[slot].ledger[d]` and `FLOWS[slot].recorder.record[d]` have the same single writer `d`.
 //! * Tags and classes in `SETS` change only under the set's try-lock ([`crate::table`]); readers need no lock, because
 //!   a tag is published after its entry and the key in the entry decides.
 //! * `SCRATCH` is per CPU and per hook: programs run with bottom halves disabled, so a hook does not interrupt
@@ -24,11 +24,10 @@
 use aya_ebpf::Global;
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::macros::btf_map;
-use monitor_common::abi::{Offsets, Scratch, TableSet, Tally};
+use monitor_common::abi::{Flow, Offsets, Scratch, TableSet, Tally};
 use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::KernelEvent;
-use monitor_common::evidence::{Evidence, Recorder};
-use monitor_common::tracker::state::Connection;
+use monitor_common::evidence::Evidence;
 
 /// `BPF_F_MMAPABLE`: the agent reads these without a system call per entry.
 const MMAPABLE: usize = 1 << 10;
@@ -37,13 +36,10 @@ const MMAPABLE: usize = 1 << 10;
 #[btf_map]
 pub static SETS: Array<TableSet, 64, MMAPABLE> = Array::new();
 
-/// State per slot. Created by the first packet, freed by eviction or the agent's sweep.
+/// State and last headers per slot. Created by the first packet, freed by eviction or the agent's sweep; a life of the
+/// flow begins with the last headers of the one before, told apart by time.
 #[btf_map]
-pub static FLOWS: Array<Connection, 1024, MMAPABLE> = Array::new();
-
-/// Last headers per slot; a life of the flow begins with the leftovers of the one before, told apart by time.
-#[btf_map]
-pub static RECORDERS: Array<Recorder, 1024, MMAPABLE> = Array::new();
+pub static FLOWS: Array<Flow, 1024, MMAPABLE> = Array::new();
 
 /// Anomalies per slot, only for connections that have any. Deleted by the agent's sweep.
 #[btf_map]

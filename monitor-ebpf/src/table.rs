@@ -9,7 +9,7 @@ use crate::emit;
 use crate::maps::{FLOWS, HASH_SEED, SET_COUNT, SETS};
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
-use monitor_common::abi::{Counters, NEIGHBOURS, TableSet, WAYS, class, set_index, tag};
+use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, first_way, set_index, tag};
 use monitor_common::flow::FlowKey;
 use monitor_common::segment::{Segment, flags};
 use monitor_common::tracker;
@@ -24,9 +24,15 @@ pub struct Place {
 
 /// The entry of a slot.
 #[inline(always)]
-pub fn connection(slot: u32) -> Option<&'static mut Connection> {
+pub fn flow(slot: u32) -> Option<&'static mut Flow> {
     // SAFETY: an array element stays where it is; who writes what is argued in `maps`.
     FLOWS.get_ptr_mut(slot).map(|p| unsafe { &mut *p })
+}
+
+/// The state of a slot.
+#[inline(always)]
+pub fn connection(slot: u32) -> Option<&'static mut Connection> {
+    flow(slot).map(|f| &mut f.connection)
 }
 
 #[inline(always)]
@@ -65,18 +71,19 @@ fn find_hashed(key: &FlowKey, hash: u32) -> Option<Place> {
 #[inline(always)]
 fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Place> {
     let tag = tag(hash);
-    let mut way = 0u32;
-    while way < WAYS as u32 {
+    let first = first_way(tag);
+    let mut i = 0u32;
+    while i < WAYS as u32 {
+        let way = (first + i) & (WAYS as u32 - 1);
         // SAFETY: `way` is below WAYS; the set is an array element.
-        if unsafe { (*set).tag[way as usize & (WAYS - 1)] } == tag {
+        if unsafe { (*set).tag[way as usize] } == tag {
             let slot = index * WAYS as u32 + way;
-            let connection = FLOWS.get_ptr_mut(slot)?;
-            // SAFETY: an array element. A key that is being replaced does not match.
-            if unsafe { (*connection).key.is(key) } {
+            // A key that is being replaced does not match.
+            if connection(slot)?.key.is(key) {
                 return Some(Place { set: index, way, slot });
             }
         }
-        way += 1;
+        i += 1;
     }
     None
 }
@@ -134,7 +141,7 @@ fn insert(hash: u32, key: &FlowKey, segment: &Segment, now_ns: u64, counters: &m
         }
         // SAFETY: an array element, and the lock is held.
         let s = unsafe { &mut *set };
-        let way = room(s, most, step + 1 == NEIGHBOURS, counters);
+        let way = room(s, tag(hash), most, step + 1 == NEIGHBOURS, counters);
         if way < WAYS as u32 {
             break way;
         }
@@ -161,8 +168,8 @@ const CROWDED: u32 = WAYS as u32 - 2;
 
 /// The way that a new entry gets: the first in the order of [`class`], none above `most`; `WAYS` if there is none.
 #[inline(always)]
-fn room(s: &mut TableSet, most: u8, last: bool, counters: &mut Counters) -> u32 {
-    let hand = s.hand;
+fn room(s: &mut TableSet, tag: u16, most: u8, last: bool, counters: &mut Counters) -> u32 {
+    let (hand, first) = (s.hand, first_way(tag));
     // verifier: without a branch but the minimum's, or it would walk on with every combination of what was found.
     let mut best = hide(u32::MAX);
     let mut live = 0u32;
@@ -174,15 +181,18 @@ fn room(s: &mut TableSet, most: u8, last: bool, counters: &mut Counters) -> u32 
         let used = (s.tag[way] as u32).wrapping_neg() >> 31;
         let class = s.class[way] as u32 * used;
         live += class >> 2;
-        let score = class << 4 | i;
+        // Of free ways the first from where a search for the tag begins.
+        let free = (way as u32).wrapping_sub(first) & (WAYS as u32 - 1);
+        let score = class << 4 | (class.wrapping_neg() as i32 >> 31) as u32 & (i ^ free) ^ free;
         best = if score < best { score } else { best };
         i += 1;
     }
     let class = (best >> 4) as u8;
     let way = hand.wrapping_add(best) & (WAYS as u32 - 1);
     if class == class::EMPTY {
-        return way;
+        return first.wrapping_add(best) & (WAYS as u32 - 1);
     }
+    s.hand = way.wrapping_add(1);
     if class == class::DONE {
         counters.evicted_done += 1;
         return way;
@@ -209,14 +219,12 @@ fn fill(
 ) -> Option<Place> {
     let w = way as usize & (WAYS - 1);
     let slot = index * WAYS as u32 + way;
-    let connection = FLOWS.get_ptr_mut(slot)?;
-    // SAFETY: the tag is taken away first, so that nobody finds the entry while it changes.
-    let c = unsafe { &mut *connection };
+    let c = connection(slot)?;
+    // The tag is taken away first, so that nobody finds the entry while it changes.
     s.tag[w] = 0;
     emit::zero(c);
     tracker::begin(c, key, segment, 0, now_ns);
     s.class[w] = class::HALF_OPEN;
-    s.hand = way + 1;
     // SAFETY: published last, and not moved before the entry's stores.
     unsafe { core::ptr::write_volatile(&raw mut s.tag[w], tag) };
     counters.connections_opened += 1;

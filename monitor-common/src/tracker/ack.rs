@@ -123,16 +123,12 @@ fn tolerated(sender: &Half, fault: &super::state::Fault, ack: SeqNum, sent: SeqN
 #[inline(always)]
 fn advance(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
     let me = &c.half[dir.index()];
-    // The acknowledgement that crosses the sampled end is the sample, so that its flag has one writer, the sender.
-    let crosses = !me.has(half::ACKED) || me.ack.before(c.half[dir.other().index()].rtt_seq);
+    let (known, prev) = (me.has(half::ACKED), me.ack);
     let sender = &mut c.half[dir.other().index()];
-    // Written by the reader of the sample, read by nobody else: see the note on races in `state`.
-    if crosses && sender.has(half::RTT_PENDING) && s.ack.at_or_after(sender.rtt_seq) {
-        let us = (now_ns.saturating_sub(sender.rtt_start_ns) / 1_000).clamp(1, u32::MAX as u64) as u32;
-        if sender.rtt_min_us == 0 || us < sender.rtt_min_us {
-            sender.rtt_min_us = us;
-        }
-        sender.rtt_samples = sender.rtt_samples.saturating_add(1);
+    if known {
+        sample(sender, prev, s.ack, now_ns);
+    } else {
+        sample(sender, sender.rtt_seq.sub(1), s.ack, now_ns);
     }
     let me = &mut c.half[dir.index()];
     me.ack = s.ack;
@@ -141,6 +137,19 @@ fn advance(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
     me.flags |= half::ACKED;
     // A DSACK is shifted only as long as nothing moves.
     c.fault[dir.index()].dsack_shift_hits = 0;
+}
+
+/// The acknowledgement that crosses the sampled end is the sample, so that its flag has one writer, the sender.
+#[inline(always)]
+pub(super) fn sample(sender: &mut Half, prev: SeqNum, ack: SeqNum, now_ns: u64) {
+    // Written by the reader of the sample, read by nobody else: see the note on races in `state`.
+    if sender.has(half::RTT_PENDING) && prev.before(sender.rtt_seq) && ack.at_or_after(sender.rtt_seq) {
+        let us = (now_ns.saturating_sub(sender.rtt_start_ns) / 1_000).clamp(1, u32::MAX as u64) as u32;
+        if sender.rtt_min_us == 0 || us < sender.rtt_min_us {
+            sender.rtt_min_us = us;
+        }
+        sender.rtt_samples = sender.rtt_samples.saturating_add(1);
+    }
 }
 
 /// The window that the segment offers, against those before it.

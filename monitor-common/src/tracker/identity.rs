@@ -66,28 +66,48 @@ pub fn of(me: &Half, hook: u8, s: &Segment) -> u8 {
     bits
 }
 
+/// Whether the segment continues the baseline: [`remember`] notes nothing about it. One that repeats the last IPv4 ID does
+/// not, because it may be a copy.
+#[inline(always)]
+pub fn continues(me: &Half, s: &Segment) -> bool {
+    let id_breaks = s.packet & packet::IPV6 == 0
+        && s.ip_id != 0
+        && (s.ip_id == me.ip_id || me.id_run >= STABLE && !follows(me, s.ip_id));
+    me.ttl == s.ttl && me.l2 == s.l2 && !id_breaks && !(s.ip_id == 0 && me.id_run >= STABLE)
+}
+
 /// Takes a segment other than a RST into the baseline.
 #[inline(always)]
 pub fn remember(me: &mut Half, dir: Direction, s: &Segment, notes: &mut Notes) {
-    if me.ttl_run == 0 {
-        me.ttl = s.ttl;
+    if me.ttl_run >= STABLE && me.ttl != s.ttl {
+        notes.push(Anomaly::TtlShift, dir, SeqNum(me.ttl as u32), SeqNum(s.ttl as u32));
     }
-    if me.ttl == s.ttl {
+    let breaks = s.packet & packet::IPV6 == 0
+        && me.id_run >= STABLE
+        && !(me.ip_id != 0 && follows(me, s.ip_id))
+        && (s.ip_id != 0 || s.seq_len() > 0);
+    if breaks {
+        notes.push(Anomaly::IpidBreak, dir, SeqNum(me.ip_id as u32), SeqNum(s.ip_id as u32));
+    }
+    if me.l2_run >= STABLE && me.l2 != 0 && s.l2 != 0 && me.l2 != s.l2 {
+        notes.push(Anomaly::L2Shift, dir, SeqNum(me.l2 as u32), SeqNum(s.l2 as u32));
+    }
+    take(me, s);
+}
+
+/// The baseline itself.
+#[inline(always)]
+pub fn take(me: &mut Half, s: &Segment) {
+    if me.ttl_run == 0 || me.ttl == s.ttl {
         me.ttl_run = me.ttl_run.saturating_add(1);
     } else {
-        if me.ttl_run >= STABLE {
-            notes.push(Anomaly::TtlShift, dir, SeqNum(me.ttl as u32), SeqNum(s.ttl as u32));
-        }
-        me.ttl = s.ttl;
         me.ttl_run = 1;
     }
+    me.ttl = s.ttl;
     if s.packet & packet::IPV6 == 0 {
         if me.ip_id != 0 && follows(me, s.ip_id) {
             me.id_run = me.id_run.saturating_add(1);
         } else if s.ip_id != 0 || s.seq_len() > 0 {
-            if me.id_run >= STABLE {
-                notes.push(Anomaly::IpidBreak, dir, SeqNum(me.ip_id as u32), SeqNum(s.ip_id as u32));
-            }
             me.id_run = 0;
         }
         if s.ip_id != 0 {
@@ -97,9 +117,6 @@ pub fn remember(me: &mut Half, dir: Direction, s: &Segment, notes: &mut Notes) {
     if me.l2 == s.l2 {
         me.l2_run = me.l2_run.saturating_add(1);
     } else {
-        if me.l2_run >= STABLE && me.l2 != 0 && s.l2 != 0 {
-            notes.push(Anomaly::L2Shift, dir, SeqNum(me.l2 as u32), SeqNum(s.l2 as u32));
-        }
         me.l2 = s.l2;
         me.l2_run = 1;
     }

@@ -1,4 +1,5 @@
-//! The state machine: one segment in, notes out. [`on_segment`] is the order of the checks and nothing else.
+//! The state machine: one segment in, notes out. [`on_segment`] is the order of the checks and nothing else;
+//! [`predict`] is the short cut for segments that they would find nothing in.
 //!
 //! Rules that hold throughout (the same discipline as Linux' conntrack, `nf_conntrack_proto_tcp.c`):
 //! * A segment that the other end would not accept moves no tracked edge.
@@ -10,6 +11,7 @@ pub mod close;
 pub mod handshake;
 pub mod identity;
 pub mod notes;
+pub mod predict;
 pub mod sack;
 pub mod sequence;
 pub mod settle;
@@ -71,8 +73,15 @@ pub fn begin(c: &mut Connection, key: &FlowKey, segment: &Segment, incarnation: 
 pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     if s.has(flags::RST) {
         notes.effect = close::on_rst(c, dir, s, now_ns) as u8;
-        return;
+    } else {
+        checked(c, dir, s, now_ns, notes);
     }
+    c.steady[dir.index()] = predict::is_steady(c) as u8;
+}
+
+/// Every check, in order, of a segment other than a RST.
+#[inline(always)]
+fn checked(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     if c.half[dir.index()].has(half::RST) {
         after_reset(c, dir, now_ns, notes);
     }
@@ -149,12 +158,18 @@ fn remember(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes:
     if s.has_option(opt::MPTCP) {
         me.flags |= half::MPTCP;
     }
+    me.bytes = me.bytes.wrapping_add(s.payload_len as u64);
+    count(me, s, now_ns);
+}
+
+/// What every segment leaves behind whatever it holds.
+#[inline(always)]
+fn count(me: &mut Half, s: &Segment, now_ns: u64) {
     me.prev_seq = s.seq;
     if s.has(flags::ACK) {
         me.prev_ack = s.ack;
     }
     me.wnd = s.wnd;
-    me.bytes = me.bytes.wrapping_add(s.payload_len as u64);
     me.segments = me.segments.wrapping_add(1);
     me.last_ns = me.last_ns.max(now_ns);
 }

@@ -106,72 +106,73 @@ impl Hook {
     }
 }
 
-/// One direction, the part that every packet reads and writes: two cache lines.
+/// One direction, the part that every packet reads and writes: two cache lines. Packets of the other end read only the
+/// first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Half {
     /// Time of the last segment; never goes back, so that what a merged capture holds twice is known to be past.
     pub last_ns: u64,
-    /// When `snd_nxt` last advanced.
-    pub data_ns: u64,
     /// When `ack` last advanced: progress of the other direction.
     pub ack_ns: u64,
-    /// Payload bytes, retransmissions included.
-    pub bytes: u64,
+    pub rtt_start_ns: u64,
+    pub flags: u32,
     /// Right edge of everything sent inside the acceptable range.
     pub snd_nxt: SeqNum,
     /// Highest acceptable acknowledgement sent; SND.UNA of the other half.
     pub ack: SeqNum,
     /// Highest right edge offered: ack + scaled window.
     pub edge_max: SeqNum,
-    /// Right edge of the latest acknowledgement.
-    pub edge_cur: SeqNum,
-    pub flags: u32,
-    pub segments: u32,
     /// Highest TSval.
     pub ts_hi: u32,
+    pub rtt_seq: SeqNum,
+    /// Smallest time from the observer to the other end and back, microseconds; 0 when unknown.
+    pub rtt_min_us: u32,
+    pub segments: u32,
+    /// Raw window of the last segment.
+    pub wnd: u16,
+    /// Duplicate acknowledgements since `ack` last advanced.
+    pub dup_acks: u16,
+    /// RTT samples behind `rtt_min_us`, saturating.
+    pub rtt_samples: u8,
+    pub wscale: u8,
+    pub rst_count: u8,
+    /// [`Hook`] that observes this speaker; 0 before its first segment.
+    pub fed_by: u8,
+
+    /// When `snd_nxt` last advanced.
+    pub data_ns: u64,
+    /// Payload bytes, retransmissions included.
+    pub bytes: u64,
+    /// Right edge of the latest acknowledgement.
+    pub edge_cur: SeqNum,
     /// TSval of the segment that last advanced `snd_nxt`.
     pub nxt_tsval: u32,
-
-    pub rtt_start_ns: u64,
     pub iss: SeqNum,
     pub fin_end: SeqNum,
     pub prev_seq: SeqNum,
     pub prev_ack: SeqNum,
     /// Largest scaled window, bytes.
     pub wnd_max: u32,
-    pub rtt_seq: SeqNum,
-    /// Smallest time from the observer to the other end and back, microseconds; 0 when unknown.
-    pub rtt_min_us: u32,
-    /// Raw window of the last segment.
-    pub wnd: u16,
     pub syn_wnd: u16,
     pub first_wnd: u16,
     pub mss: u16,
     pub ip_id: u16,
     /// IPv4 ID of the segment that last advanced `snd_nxt`.
     pub nxt_ip_id: u16,
-    /// Duplicate acknowledgements since `ack` last advanced.
-    pub dup_acks: u16,
-    pub wscale: u8,
-    pub ttl: u8,
-    /// Segments in a row with this TTL, saturating.
-    pub ttl_run: u8,
-    /// Increments of the IPv4 ID in a row, saturating.
-    pub id_run: u8,
-    /// [`Hook`] that observes this speaker; 0 before its first segment.
-    pub fed_by: u8,
-    pub rst_count: u8,
-    /// RTT samples behind `rtt_min_us`, saturating.
-    pub rtt_samples: u8,
-    /// Segments in a row with the source address `l2`, saturating.
-    pub l2_run: u8,
     /// Largest payload of a segment when first sent, saturating; a segmentation-offload packet counts as one.
     pub len_max: u16,
     /// [`Segment::l2`](crate::segment::Segment::l2) of the last segment that was no RST; 0 when unknown.
     pub l2: u16,
     /// [`Segment::label`](crate::segment::Segment::label) of the last segment that was no RST; 0 when unknown.
     pub label: u16,
+    pub ttl: u8,
+    /// Segments in a row with this TTL, saturating.
+    pub ttl_run: u8,
+    /// Increments of the IPv4 ID in a row, saturating.
+    pub id_run: u8,
+    /// Segments in a row with the source address `l2`, saturating.
+    pub l2_run: u8,
 }
 
 /// A candidate anomaly about what the other end sent; the other end's next segments settle it.
@@ -384,7 +385,9 @@ pub struct Connection {
     pub initiator: u8,
     /// [`crate::event::Stage`] last reported.
     pub reported: u8,
-    pub pad: [u8; 10],
+    /// Per speaker, as of its last segment: whether [`super::predict`] may take what comes next. Written by the speaker.
+    pub steady: [u8; 2],
+    pub pad: [u8; 8],
     pub half: [Half; 2],
     pub fault: [Fault; 2],
 }
@@ -478,7 +481,9 @@ impl Connection {
         if !client.has(half::SEEN) {
             return Phase::SynReceived;
         }
-        let answered = client.has(half::ACKED) && (!server.has(half::SYN) || client.ack.after(server.iss));
+        // Its first acknowledgement was checked against the server's SYN when it was taken (`ack::on_ack`); later a
+        // comparison would be wrong half of the time, because the numbers go round.
+        let answered = client.has(half::ACKED);
         if answered || client.has(half::DATA) && !client.has(half::FAST_OPEN) {
             Phase::Established
         } else {
@@ -517,6 +522,7 @@ impl Connection {
 
 const _: () = {
     assert!(core::mem::size_of::<Half>() == 128);
+    assert!(core::mem::offset_of!(Half, data_ns) == 64);
     assert!(core::mem::size_of::<Fault>() == 320);
     assert!(core::mem::size_of::<Connection>() == 960);
 };

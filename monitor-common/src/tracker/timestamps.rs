@@ -9,7 +9,7 @@ use crate::segment::{Segment, opt};
 use crate::seq::SeqNum;
 
 /// One second of the usual 1000 Hz timestamp clock. Reordering of milliseconds regresses by a few ticks.
-const TS_HARD: i32 = 1000;
+pub(super) const TS_HARD: i32 = 1000;
 /// Where old segments come in a row: also a microsecond clock (Linux 6.7) reorders by less.
 const TS_HARD_RUN: i32 = 60_000;
 

@@ -158,3 +158,22 @@ fn a_retransmission_beyond_the_unscaled_window_tells_nothing() {
         assert!(!t.c.acked_over_raw(t.dir(A)));
     });
 }
+
+/// Header prediction is for what makes up nearly all of a transfer: each `send` checks that it gives the same as the full
+/// checks, here it has to be taken as well.
+#[test]
+fn all_of_a_steady_transfer_is_predicted() {
+    for timestamps in [false, true] {
+        let mut t = Talk::new([u32::MAX - 40_000, 7], true);
+        t.timestamps = timestamps;
+        t.open();
+        for i in 0..400 {
+            quiet!(t.send(A, data(1 + 1000 * i, 1000, 1 + 10 * i)));
+            quiet!(t.send(B, data(1 + 10 * i, 10, 1001 + 1000 * i)));
+            if i == 10 {
+                t.predicted = 0;
+            }
+        }
+        assert_eq!(t.predicted, 2 * 389);
+    }
+}

@@ -175,6 +175,8 @@ pub struct Talk {
     /// Hard notes so far.
     pub hard: u32,
     pub why: u8,
+    /// Segments that the short cut would have taken; each is checked to give the same as the full checks.
+    pub predicted: u32,
     next_id: [u16; 2],
     /// Where each end is observed.
     pub hook: [Hook; 2],
@@ -197,6 +199,7 @@ impl Talk {
             lives: 0,
             hard: 0,
             why: 0,
+            predicted: 0,
             next_id: [100, 40_000],
             hook: [Hook::Ingress; 2],
         }
@@ -369,6 +372,11 @@ impl Talk {
             self.lives = 1;
         }
         let hook = self.hook[who as usize] as u8;
+        let (mut short_cut, mut last) = (self.c, self.recorder);
+        let predicted = engine::predict(&mut short_cut, &mut last, dir, hook, segment, now_ns);
+        if !predicted {
+            assert_eq!((short_cut, last), (self.c, self.recorder), "what is not predicted is left alone");
+        }
         assert_eq!(engine::admit(&mut self.c, dir, hook, segment), engine::Admission::Track);
         if engine::starts_new_life(&self.c, dir, segment) {
             let former = engine::Former::of(&self.c, dir);
@@ -381,6 +389,13 @@ impl Talk {
         self.evidence.enter(dir, &mut self.notes, now_ns);
         self.hard += self.notes.hard as u32;
         self.why = engine::why(&self.c, dir, &self.notes);
+        if predicted {
+            self.predicted += 1;
+            assert_eq!(self.words(), "", "{segment:?} was predicted");
+            assert_eq!((self.why, self.notes.before), (0, self.notes.after));
+            assert_eq!(short_cut, self.c, "{segment:?} was predicted");
+            assert_eq!(last, self.recorder);
+        }
     }
 
     /// Whether the last segment was worth a report for this reason.

@@ -115,9 +115,8 @@ impl Guard {
                 Some(aya::maps::Map::Array(d)) => Ok(d),
                 _ => Err(GuardError::Map(format!("{name} is missing"))),
             };
-            let (sets, flows, recorders) =
-                (data(&mut ebpf, "SETS")?, data(&mut ebpf, "FLOWS")?, data(&mut ebpf, "RECORDERS")?);
-            Table::new(&sets, &flows, &recorders, SIZES.sets())
+            let (sets, flows) = (data(&mut ebpf, "SETS")?, data(&mut ebpf, "FLOWS")?);
+            Table::new(&sets, &flows, SIZES.sets())
                 .map_err(|source| GuardError::System { what: "cannot map the table", source })?
         };
         Ok(Guard {

@@ -123,6 +123,10 @@ impl Engine {
                 entry.insert(slot).into_mut()
             }
         };
+        if engine::predict(&mut slot.connection, &mut slot.recorder, dir, hook as u8, segment, now_ns) {
+            self.notes.clear();
+            return Tracked { ended: None, report: Report::None, passed_over: false };
+        }
         if engine::admit(&mut slot.connection, dir, hook as u8, segment) != Admission::Track {
             return Tracked { ended: None, report: Report::None, passed_over: true };
         }

@@ -238,9 +238,8 @@ impl Live {
         let scratch = take(&mut ebpf, "SCRATCH")?;
         let evidence = take(&mut ebpf, "EVIDENCE")?;
         let (drops, tally) = (take(&mut ebpf, "DROPS")?, take(&mut ebpf, "TALLY")?);
-        let (sets, flows, recorders) =
-            (take_data(&mut ebpf, "SETS")?, take_data(&mut ebpf, "FLOWS")?, take_data(&mut ebpf, "RECORDERS")?);
-        let table = Table::new(&sets, &flows, &recorders, sizes.sets())
+        let (sets, flows) = (take_data(&mut ebpf, "SETS")?, take_data(&mut ebpf, "FLOWS")?);
+        let table = Table::new(&sets, &flows, sizes.sets())
             .map_err(|e| AttachError::Failed(format!("cannot map the connection table: {e}")))?;
         let status = Status {
             version: env!("CARGO_PKG_VERSION").into(),

@@ -7,11 +7,10 @@ use aya::maps::{Array, MapData};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
-use monitor_common::abi::{NEIGHBOURS, Offsets, TableSet, WAYS};
+use monitor_common::abi::{Flow, NEIGHBOURS, Offsets, TableSet, WAYS};
 use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::FullEvent;
-use monitor_common::evidence::{Evidence, Recorder};
-use monitor_common::tracker::state::Connection;
+use monitor_common::evidence::Evidence;
 
 /// Table sizes, set before load.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +42,7 @@ impl Sizes {
 
     /// Memory of the maps, bytes: as the kernel allocates them, all at load.
     pub fn bytes(&self) -> u64 {
-        let arrays = [
-            (size_of::<TableSet>(), self.sets()),
-            (size_of::<Connection>(), self.slots()),
-            (size_of::<Recorder>(), self.slots()),
-        ];
+        let arrays = [(size_of::<TableSet>(), self.sets()), (size_of::<Flow>(), self.slots())];
         let arrays: u64 = arrays.iter().map(|(value, n)| pages(*value as u64 * *n as u64)).sum();
         let hashes = hash_bytes(size_of::<Evidence>(), self.evidence()) + hash_bytes(size_of::<Drops>(), self.drops());
         arrays + hashes + self.ring_bytes as u64
@@ -166,7 +161,6 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, seed: u64
         .override_global("NETNS", &netns, true)
         .map_max_entries("SETS", sets)
         .map_max_entries("FLOWS", sizes.slots())
-        .map_max_entries("RECORDERS", sizes.slots())
         .map_max_entries("EVIDENCE", sizes.evidence())
         .map_max_entries("DROPS", sizes.drops())
         .map_max_entries("EVENTS", sizes.ring_bytes);

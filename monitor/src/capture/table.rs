@@ -4,7 +4,7 @@
 //! `monitor-ebpf/src/maps.rs`). Freeing an entry takes the set's try-lock, with the same protocol as in the kernel.
 
 use aya::maps::MapData;
-use monitor_common::abi::{TableSet, WAYS};
+use monitor_common::abi::{Flow, TableSet, WAYS};
 use monitor_common::evidence::Recorder;
 use monitor_common::tracker::state::Connection;
 use std::io;
@@ -68,8 +68,7 @@ impl<T> Drop for Mapping<T> {
 /// The table.
 pub struct Table {
     sets: Mapping<TableSet>,
-    flows: Mapping<Connection>,
-    recorders: Mapping<Recorder>,
+    flows: Mapping<Flow>,
 }
 
 impl Table {
@@ -79,16 +78,15 @@ impl Table {
             Some(aya::maps::Map::Array(data)) => Ok(data),
             _ => Err(io::Error::other(format!("map {name} is missing from the eBPF object"))),
         };
-        let (sets, flows, recorders) = (map("SETS")?, map("FLOWS")?, map("RECORDERS")?);
-        Table::new(&sets, &flows, &recorders, set_count)
+        let (sets, flows) = (map("SETS")?, map("FLOWS")?);
+        Table::new(&sets, &flows, set_count)
     }
 
-    pub fn new(sets: &MapData, flows: &MapData, recorders: &MapData, set_count: u32) -> io::Result<Table> {
+    pub fn new(sets: &MapData, flows: &MapData, set_count: u32) -> io::Result<Table> {
         let slots = set_count as usize * WAYS;
         Ok(Table {
             sets: Mapping::new(sets, set_count as usize)?,
             flows: Mapping::new(flows, slots)?,
-            recorders: Mapping::new(recorders, slots)?,
         })
     }
 
@@ -107,11 +105,13 @@ impl Table {
     }
 
     pub fn connection(&self, slot: u32) -> Connection {
-        self.flows.read(slot as usize)
+        // SAFETY: a field of an entry inside the mapping, and any bytes are valid.
+        unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).connection) }
     }
 
     pub fn recorder(&self, slot: u32) -> Recorder {
-        self.recorders.read(slot as usize)
+        // SAFETY: as above.
+        unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).recorder) }
     }
 
     /// Every connection in the table.
@@ -134,7 +134,7 @@ impl Table {
         };
         // Whoever then reads one holds it: see `try_lock` in monitor-ebpf/src/table.rs.
         let held = lock.fetch_add(1, Ordering::SeqCst) == 0;
-        let ours = held && self.flows.read(slot as usize).created_ns == created_ns;
+        let ours = held && self.connection(slot).created_ns == created_ns;
         if ours {
             tag.store(0, Ordering::SeqCst);
             class.store(0, Ordering::SeqCst);
