@@ -224,7 +224,7 @@ fn predicted(hooked: u32, now_ns: u64) -> bool {
     if !engine::predict(&mut flow.connection, &mut flow.recorder, dir, scratch.hook as u8, segment, now_ns) {
         return false;
     }
-    scratch.counters.segments += 1;
+    scratch.counters.segments += scratch.wire_segments as u64;
     scratch.counters.payload_bytes += segment.payload_len as u64;
     true
 }
