@@ -84,10 +84,7 @@ impl Table {
 
     pub fn new(sets: &MapData, flows: &MapData, set_count: u32) -> io::Result<Table> {
         let slots = set_count as usize * WAYS;
-        Ok(Table {
-            sets: Mapping::new(sets, set_count as usize)?,
-            flows: Mapping::new(flows, slots)?,
-        })
+        Ok(Table { sets: Mapping::new(sets, set_count as usize)?, flows: Mapping::new(flows, slots)? })
     }
 
     pub fn set_count(&self) -> usize {
