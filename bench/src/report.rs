@@ -144,7 +144,11 @@ impl Report {
         for f in &self.files {
             for tool in &f.tools {
                 let Some(seconds) = tool.seconds else {
-                    files.rows.push(vec![f.row.into(), tool.tool.into(), "not installed".into()]);
+                    files.rows.push(vec![
+                        f.row.into(),
+                        tool.tool.into(),
+                        "not installed (`cargo xtask setup --for bench`)".into(),
+                    ]);
                     continue;
                 };
                 let (budget, verdict) = match tool.tool {

@@ -32,9 +32,11 @@ pub enum Purpose {
     Kernels,
     /// The fuzzer
     Fuzz,
+    /// The benchmark: tools to compare with, namespaces
+    Bench,
 }
 
-use Purpose::{BuildEbpf, Demo, Fuzz, Kernels, Test};
+use Purpose::{Bench, BuildEbpf, Demo, Fuzz, Kernels, Test};
 
 /// A program and the packages that have it.
 struct Need {
@@ -46,13 +48,13 @@ struct Need {
     purposes: &'static [Purpose],
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need {
         program: "ip",
         why: "makes the lab's network namespaces and veth pairs",
         apt: "iproute2",
         elsewhere: Some(("iproute", "iproute2")),
-        purposes: &[Demo, Test, Kernels],
+        purposes: &[Demo, Test, Kernels, Bench],
     },
     Need {
         program: "tc",
@@ -80,7 +82,14 @@ const NEEDS: [Need; 11] = [
         why: "gives a second opinion on captures in tests",
         apt: "tshark",
         elsewhere: Some(("wireshark-cli", "wireshark-cli")),
-        purposes: &[Test],
+        purposes: &[Test, Bench],
+    },
+    Need {
+        program: "tcptrace",
+        why: "is what reading captures is compared with",
+        apt: "tcptrace",
+        elsewhere: None,
+        purposes: &[Bench],
     },
     Need {
         program: "systemd-analyze",
@@ -123,7 +132,7 @@ const NEEDS: [Need; 11] = [
 pub fn run(args: &Args) -> Result<()> {
     match args.purpose {
         Some(purpose) => ensure(purpose),
-        None => ensure_all(&[Demo, Test, BuildEbpf, Kernels, Fuzz]),
+        None => ensure_all(&[Demo, Test, BuildEbpf, Kernels, Fuzz, Bench]),
     }
 }
 
