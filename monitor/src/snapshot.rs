@@ -1,17 +1,26 @@
 //! What the live capture knows at one moment, as plain values for the CLI and the metrics.
 
+use crate::api::query::ConnectionQuery;
 use crate::finding::Endpoint;
 use serde::{Deserialize, Serialize};
 
 /// The running capture, as seen by those who only read it.
 pub trait Source: Send + Sync {
-    /// Connections in the table now; a walk over the whole table.
-    fn connections(&self) -> Vec<ConnectionRow>;
+    /// Connections in the table now that match, sorted; a walk over the whole table.
+    fn connections(&self, query: &ConnectionQuery) -> Listing;
     /// Exact counters of the kernel programs, summed over CPUs.
     fn counters(&self) -> Counters;
     fn status(&self) -> Status;
     /// How connections are spread over phases and sync states; a walk over the whole table.
     fn population(&self) -> Population;
+}
+
+/// Rows, made one by one as they are taken: there may be millions.
+pub struct Listing {
+    pub rows: Box<dyn Iterator<Item = ConnectionRow> + Send>,
+    /// How many match, listed or not.
+    pub matched: usize,
+    pub total: usize,
 }
 
 /// One connection of `conns`.

@@ -15,7 +15,6 @@ use monitor::error::Exit;
 use monitor::expose::metrics;
 use monitor::finding::{Finding, Similar};
 use monitor::groups::{Group, Groups};
-use monitor::snapshot::Source;
 use monitor_common::Anomaly;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,7 +135,7 @@ fn written() -> BTreeMap<&'static str, Value> {
     let agent = Agent::with([unread(1)]);
     let similar = Some(Similar { count: 1, first_ns: 1, last_ns: 1 });
     let finding = Finding { file: Some("x".into()), kernel: unread(1).kernel, similar, ..desynchronised(1) };
-    let row = Fake::default().connections().remove(0);
+    let row = Fake::default().rows.remove(0);
     let segment = SegmentLine {
         kind: "segment",
         version: 1,

@@ -7,7 +7,7 @@ use common::source::Fake;
 use common::wait_for;
 use monitor::expose::{View, http, metrics};
 use monitor::serve::{Limits, serve};
-use monitor::snapshot::{Counters, Source};
+use monitor::snapshot::Counters;
 use monitor::store::Store;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -135,7 +135,7 @@ fn a_name_outside_of_its_set_is_counted_as_other_and_not_lost() {
 #[test]
 fn no_label_holds_an_address_or_a_port() {
     let fake = Fake::default();
-    let addresses: Vec<_> = fake.connections().iter().flat_map(|r| [r.client.addr, r.server.addr]).collect();
+    let addresses: Vec<_> = fake.rows.iter().flat_map(|r| [r.client.addr, r.server.addr]).collect();
     let text = Page::new(fake).text();
     for address in addresses {
         assert!(!text.contains(&address.to_string()), "{address}");

@@ -22,7 +22,7 @@ impl From<ConnectionRow> for ConnectionReport {
     }
 }
 
-/// Rows that match, sorted, at most the query's limit; and how many match in all.
+/// Of rows that are at hand those that match, sorted, at most the query's limit; and how many match in all.
 pub fn select(mut rows: Vec<ConnectionRow>, query: &ConnectionQuery) -> (Vec<ConnectionRow>, usize) {
     let (states, syncs) = (list(&query.state), list(&query.sync));
     rows.retain(|r| {

@@ -1,11 +1,12 @@
 //! The requests of the socket.
 
 use super::query::{ConnectionQuery, FindingQuery};
-use super::rows::{self, ConnectionReport};
+use super::rows::ConnectionReport;
 use super::status::StatusReport;
 use super::{JSON_LINES, MATCHED_HEADER, TOTAL_HEADER};
 use crate::expose::view::{View, ViewError};
 use crate::finding::{Finding, VERSION};
+use crate::snapshot::Listing;
 use crate::store::{Filter, Wanted};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
@@ -72,10 +73,8 @@ async fn connections(
     query: Result<Query<ConnectionQuery>, QueryRejection>,
 ) -> Result<Response, Refusal> {
     let Query(query) = query?;
-    let all = view.connections().await?;
-    let total = all.len();
-    let (rows, matched) = rows::select(all, &query);
-    Ok(list(rows.into_iter().map(|row| line(&ConnectionReport::from(row))), matched, total))
+    let Listing { rows, matched, total } = view.connections(query).await?;
+    Ok(list(rows.map(|row| line(&ConnectionReport::from(row))), matched, total))
 }
 
 async fn findings(

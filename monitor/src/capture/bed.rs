@@ -13,6 +13,7 @@ use monitor_common::abi::Scratch;
 use monitor_common::evidence::Evidence;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 const SEED: u64 = 0x0123_4567_89ab_cdef;
 
@@ -42,7 +43,7 @@ pub struct Bed {
     scratch: PerCpuArray<MapData, Plain<Scratch>>,
     evidence: HashMap<MapData, u32, Plain<Evidence>>,
     pub events: RingBuf<MapData>,
-    pub table: Table,
+    pub table: Arc<Table>,
 }
 
 impl Bed {
@@ -59,7 +60,7 @@ impl Bed {
             events: take(&mut ebpf, "EVENTS")?,
             ebpf,
             ingress,
-            table,
+            table: Arc::new(table),
         };
         bed.set_time(1_000_000_000)?;
         Ok(bed)

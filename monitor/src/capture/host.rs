@@ -6,7 +6,7 @@
 //! capture costs the real connections in it nothing.
 
 use super::payload::Payload;
-use super::sweep::limit_ns;
+use super::sweep::{Pressure, limit_ns};
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -234,7 +234,7 @@ fn hash(state: &RandomState, key: &FlowKey) -> u64 {
 fn turn(slot: &Slot) -> (u64, u64) {
     let c = &slot.connection;
     let one_sided = c.half.iter().any(|h| !h.has(half::SEEN));
-    let limit_ns = if one_sided { UNANSWERED_NS } else { limit_ns(c, true) };
+    let limit_ns = if one_sided { UNANSWERED_NS } else { limit_ns(c, Pressure::High) };
     (c.last_ns().saturating_add(limit_ns), slot.number)
 }
 

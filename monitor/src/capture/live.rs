@@ -12,11 +12,12 @@ use super::memory;
 use super::object;
 use super::sweep::Sweep;
 use super::table::Table;
+use crate::api::query::ConnectionQuery;
 use crate::finding::Finding;
 use crate::history::{History, KernelFact};
 use crate::pipeline::{Kernel, Pipeline, Settings};
 use crate::relatives;
-use crate::snapshot::{Attached, ConnectionRow, Counters, Population, Source, Status};
+use crate::snapshot::{Attached, Counters, Listing, Population, Source, Status};
 use aya::Ebpf;
 use aya::maps::{HashMap as BpfHashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::links::FdLink;
@@ -154,7 +155,7 @@ impl Drop for Pins {
 
 /// What readers of the capture share with it.
 struct Shared {
-    table: Table,
+    table: Arc<Table>,
     scratch: Mutex<PerCpuArray<MapData, Plain<Scratch>>>,
     evidence: Mutex<BpfHashMap<MapData, u32, Plain<Evidence>>>,
     drops: Mutex<BpfHashMap<MapData, u32, Plain<Drops>>>,
@@ -256,7 +257,7 @@ impl Live {
         let settings = Settings { hold_ns: HOLD_NS, kernel_watched, report_desync_at_once: true };
         let listens = status.tracepoints.iter().any(|(_, state)| state == ATTACHED);
         let shared = Arc::new(Shared {
-            table,
+            table: Arc::new(table),
             scratch: Mutex::new(scratch),
             evidence: Mutex::new(evidence),
             drops: Mutex::new(drops),
@@ -428,9 +429,8 @@ impl Live {
 }
 
 impl Source for Shared {
-    fn connections(&self) -> Vec<ConnectionRow> {
-        let now = monotonic_now();
-        self.table.connections().map(|(_, c)| crate::rows::row(&c, now)).collect()
+    fn connections(&self, query: &ConnectionQuery) -> Listing {
+        super::listing::connections(&self.table, query, monotonic_now())
     }
 
     fn counters(&self) -> Counters {

@@ -101,6 +101,12 @@ impl Table {
         (0..WAYS).filter(move |way| tags[*way] != 0).map(move |way| (set * WAYS + way) as u32)
     }
 
+    /// The same with what each is worth, [`monitor_common::abi::class`].
+    pub fn classes(&self, set: usize) -> impl Iterator<Item = (u32, u8)> + use<> {
+        let TableSet { tag, class, .. } = self.sets.read(set);
+        (0..WAYS).filter(move |way| tag[*way] != 0).map(move |way| ((set * WAYS + way) as u32, class[way]))
+    }
+
     pub fn connection(&self, slot: u32) -> Connection {
         // SAFETY: a field of an entry inside the mapping, and any bytes are valid.
         unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).connection) }

@@ -1,6 +1,7 @@
 //! The running agent as those see it who only read: the capture's [`Source`] and the [`Store`].
 
-use crate::snapshot::{ConnectionRow, Counters, Population, Source, Status};
+use crate::api::query::ConnectionQuery;
+use crate::snapshot::{Counters, Listing, Population, Source, Status};
 use crate::store::Store;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,8 +48,8 @@ impl View {
         self.source.status()
     }
 
-    pub async fn connections(&self) -> Result<Vec<ConnectionRow>, ViewError> {
-        self.read(|source| source.connections()).await
+    pub async fn connections(&self, query: ConnectionQuery) -> Result<Listing, ViewError> {
+        self.read(move |source| source.connections(&query)).await
     }
 
     pub async fn snapshot(&self) -> Result<Snapshot, ViewError> {

@@ -1,7 +1,9 @@
 //! A capture that never changes.
 
 use super::findings::{NOON, endpoint};
-use monitor::snapshot::{Attached, ConnectionRow, Counters, Population, Source, Status};
+use monitor::api::query::ConnectionQuery;
+use monitor::api::rows;
+use monitor::snapshot::{Attached, ConnectionRow, Counters, Listing, Population, Source, Status};
 
 pub struct Fake {
     pub rows: Vec<ConnectionRow>,
@@ -10,8 +12,10 @@ pub struct Fake {
 }
 
 impl Source for Fake {
-    fn connections(&self) -> Vec<ConnectionRow> {
-        self.rows.clone()
+    fn connections(&self, query: &ConnectionQuery) -> Listing {
+        let total = self.rows.len();
+        let (rows, matched) = rows::select(self.rows.clone(), query);
+        Listing { rows: Box::new(rows.into_iter()), matched, total }
     }
 
     fn counters(&self) -> Counters {

@@ -5,6 +5,7 @@ use monitor::capture::player::{Client, Kind, Script, client_of};
 use monitor_common::flow::{FlowKey, v4};
 use std::net::Ipv4Addr;
 
+pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 pub const PSH: u8 = 0x08;

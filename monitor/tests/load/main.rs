@@ -2,6 +2,7 @@
 //! Packets are played inside the kernel ([`monitor::capture::player`]), so that ten million of them take seconds.
 
 mod concurrency;
+mod expiry;
 mod flood;
 mod frames;
 mod million;

@@ -2,8 +2,12 @@
 
 use crate::bed;
 use crate::frames::{self, ACK, CLIENT_ISS, From, PSH, SERVER_ISS, Segment, establish, play};
+use monitor::api::query::ConnectionQuery;
+use monitor::capture::counters;
+use monitor::capture::listing;
 use monitor::capture::loader::Sizes;
 use monitor::capture::player::client_of;
+use monitor::snapshot::Listing;
 use monitor_common::tracker::state::Phase;
 use std::collections::HashSet;
 
@@ -36,6 +40,18 @@ fn a_million_connections_are_tracked_at_once_and_found_again() {
     println!("{ns} ns a packet with a million connections known; evicted {:?}", after.evictions);
     let again = after.connections_opened - before.connections_opened;
     assert!(again <= 100, "{again} connections had to be taken up again");
+
+    // What is listed is made into rows, nothing else; counting them all is a walk.
+    let began = std::time::Instant::now();
+    let query = ConnectionQuery { limit: Some(100), ..ConnectionQuery::default() };
+    let Listing { rows, matched, total } = listing::connections(&bed.table, &query, bed.time().unwrap());
+    let rows: Vec<_> = rows.collect();
+    let listed = began.elapsed();
+    assert_eq!((rows.len(), matched), (100, total));
+    assert!(total + 100 >= MILLION as usize);
+    let population = counters::population(bed.table.connections().map(|(_, c)| c));
+    assert_eq!(population.entries, total as u64);
+    println!("100 of {total} listed in {listed:?}, all counted in {:?}", began.elapsed() - listed);
 
     let (mut seen, mut whole) = (HashSet::new(), 0);
     for (_, connection) in bed.table.connections() {
