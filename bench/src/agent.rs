@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramFd;
-use monitor::capture::classifier::{self, Side};
+use monitor::capture::classifier::{self, Classifier, Side};
 use monitor::capture::counters;
 use monitor::capture::loader::{self, Clock, Sizes};
 use monitor::snapshot::Counters;
@@ -60,6 +60,21 @@ impl Agent {
         let events = take("EVENTS")?.try_into()?;
         let scratch = take("SCRATCH")?.try_into()?;
         Ok(Agent { events, scratch, arrays, ebpf, names: [xdp, tc_in, tc_out], verified: sizes })
+    }
+
+    /// Whose forwarded packets count as seen.
+    pub fn watch(&mut self, interfaces: &[u32]) -> Result<()> {
+        let map = self.ebpf.map_mut("INTERFACES").context("no map INTERFACES")?;
+        let mut map: HashMap<&mut MapData, u32, u32> = map.try_into()?;
+        for index in interfaces {
+            map.insert(index, monitor_common::abi::interface::MONITORED, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Attaches one of the TC programs in this thread's network namespace; dropped, it is gone.
+    pub fn attach(&mut self, interface: &str, side: Side) -> Result<Classifier> {
+        Ok(classifier::attach(&mut self.ebpf, interface, side)?)
     }
 
     pub fn program(&self, hook: Hook) -> Result<ProgramFd> {

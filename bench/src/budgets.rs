@@ -34,6 +34,14 @@ pub const BUDGETS: &[Budget] = &[
     Budget { row: "analyze-bulk-tshark", at_most: 0.05, aim: None },
     // KiB per connection.
     Budget { row: "analyze-many-memory", at_most: 2.0, aim: None },
+    // Share of the throughput that is lost, to no program and to empty ones at the same hooks.
+    Budget { row: "veth-in", at_most: 0.05, aim: None },
+    Budget { row: "veth-out", at_most: 0.05, aim: None },
+    Budget { row: "veth-in-to-empty", at_most: 0.02, aim: None },
+    Budget { row: "veth-out-to-empty", at_most: 0.02, aim: None },
+    // To what nf_conntrack adds to a routed packet.
+    Budget { row: "routed-1", at_most: 0.4, aim: None },
+    Budget { row: "routed-65536", at_most: 0.75, aim: None },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -9,7 +9,9 @@ mod baseline;
 mod budgets;
 mod compare;
 mod docs;
+mod harm;
 mod machine;
+mod namespace;
 mod offline;
 mod packets;
 mod player;
@@ -117,6 +119,7 @@ fn run(args: &Args) -> Result<bool> {
         .chain([READING, PROGRAMS])
         .chain(offline::ROWS)
         .chain([AGENT])
+        .chain(harm::ROWS)
         .collect();
     if args.list {
         println!("{}", rows.join("\n"));
@@ -218,7 +221,17 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
     }
     let beside = std::env::current_exe()?.with_file_name("whyrst");
     let whyrst: &Path = args.whyrst.as_deref().unwrap_or(&beside);
-    if !offline::ROWS.iter().any(|r| wanted(r)) && !wanted(AGENT) {
+    if wanted(harm::ROWS[1]) {
+        eprintln!("bench: {}", harm::ROWS[1]);
+        let mut stand = Stand::new(sizes)?;
+        let packets = if args.quick { 300_000 } else { 1_000_000 };
+        let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 7 });
+        match harm::routed(&mut stand.player, &mut stand.agent, rounds, packets) {
+            Ok(routed) => report.routed = routed,
+            Err(e) => report.left_out.push(format!("the routed path: {e:#}")),
+        }
+    }
+    if !offline::ROWS.iter().any(|r| wanted(r)) && !wanted(AGENT) && !wanted(harm::ROWS[0]) {
         return Ok(());
     }
     if !whyrst.exists() {
@@ -234,6 +247,14 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
     for row in offline::ROWS.into_iter().filter(|r| wanted(r)) {
         eprintln!("bench: {row}");
         report.files.push(offline::measure(row, &whyrst, folder.path(), amount)?);
+    }
+    if wanted(harm::ROWS[0]) {
+        eprintln!("bench: {}", harm::ROWS[0]);
+        let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 7 });
+        match harm::veth(&whyrst, folder.path(), rounds, if args.quick { 1 } else { 2 }) {
+            Ok(bulk) => report.bulk = bulk,
+            Err(e) => report.left_out.push(format!("bulk transfers: {e:#}")),
+        }
     }
     if wanted(AGENT) {
         eprintln!("bench: {AGENT}");

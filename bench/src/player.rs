@@ -4,11 +4,11 @@ use crate::traffic::conversation::Conversation;
 use crate::traffic::segment::{End, Frame};
 use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray};
-use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunOptions, Xdp};
+use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use std::time::Duration;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../ebpf/floor.bpf.o");
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../ebpf/floor.bpf.o");
 
 /// Length of the test buffer: the longest frame and some. The kernel allows one page less its own rooms.
 const BUFFER: usize = 1600;
@@ -278,6 +278,32 @@ impl Player {
         } else {
             spent.as_nanos() as f64 / f64::from(packets)
         })
+    }
+}
+
+impl Player {
+    /// Plays packets into the stack of this thread's network namespace as if they came in at an interface with these
+    /// numbers, after `program` has passed them; nanoseconds per packet until each was handled.
+    pub fn inject(&mut self, program: &ProgramFd, play: &mut Play, packets: u32, ifindex: u32) -> Result<f64> {
+        self.next[Kind::Xdp as usize]
+            .set(0, program, 0)
+            .context("the XDP player cannot call this program: it was not loaded in the same way")?;
+        self.play.set(0, Plain(*play), 0)?;
+        let buffer = [0u8; HEADERS];
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, HEADERS as u32, 0, ifindex, 0, 0];
+        let options = TestRunOptions {
+            data_in: Some(&buffer),
+            ctx_in: Some(bytemuck::bytes_of(&context)),
+            repeat: packets,
+            attrs: TestRunAttrs::new().xdp_live_frames(64),
+            ..TestRunOptions::new()
+        };
+        let name = Kind::Xdp.program("play");
+        let player = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
+        let result = <&Xdp>::try_from(player)?.test_run(options).context("live test run")?;
+        *play = self.play.get(&0, 0)?.0;
+        Ok(result.duration.as_nanos() as f64)
     }
 }
 

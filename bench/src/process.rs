@@ -1,12 +1,11 @@
 //! Memory and CPU of the running agent: idle, and while connections come and go.
 
+use crate::namespace::Namespace;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +56,7 @@ pub fn measure(whyrst: &Path, folder: &Path, tables_kib: u64) -> Result<Running>
         namespace.ip(&["link", "set", link, "up"])?;
     }
     let socket = folder.join("agent.sock");
-    let agent = here.start(whyrst, &socket)?;
+    let agent = start(&here, whyrst, &socket, &[])?;
     let before = agent.cpu()?;
     std::thread::sleep(IDLE);
     let idle_cpu = (agent.cpu()? - before).as_secs_f64() / IDLE.as_secs_f64();
@@ -110,83 +109,30 @@ fn connect(to: SocketAddr, until: Instant) -> std::io::Result<u64> {
     Ok(made)
 }
 
-/// A network namespace, deleted when dropped.
-struct Namespace {
-    name: String,
-}
-
-impl Namespace {
-    fn new(suffix: &str) -> Result<Namespace> {
-        let name = format!("whyrst-bench-{}-{suffix}", std::process::id());
-        ip(&["netns", "add", &name])?;
-        Ok(Namespace { name })
-    }
-
-    fn path(&self) -> PathBuf {
-        Path::new("/run/netns").join(&self.name)
-    }
-
-    fn ip(&self, arguments: &[&str]) -> Result<()> {
-        ip(&[&["-n", &self.name], arguments].concat())
-    }
-
-    /// Runs `f` on a thread of its own in this namespace.
-    fn inside<T: Send>(&self, f: impl FnOnce() -> T + Send) -> Result<T> {
-        let file = File::open(self.path())?;
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                // SAFETY: a namespace's open descriptor; only this thread moves.
-                if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-                Ok(f())
-            });
-            thread.join().map_err(|_| anyhow::anyhow!("a thread in {} panicked", self.name))?.map_err(Into::into)
-        })
-    }
-
-    fn start(&self, whyrst: &Path, socket: &Path) -> Result<Agent> {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.path().display())).arg(whyrst);
-        command
-            .args(["run", "--interface", "whyrst0", "--listen", "off", "--log-level", "error", "--socket"])
-            .arg(socket);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start nsenter")?;
-        let mut agent = Agent(child);
-        let patience = Instant::now() + Duration::from_secs(60);
-        while !socket.exists() {
-            ensure!(Instant::now() < patience, "the agent does not answer after a minute");
-            if let Some(status) = agent.0.try_wait()? {
-                bail!("the agent ended ({status})");
-            }
-            std::thread::sleep(Duration::from_millis(50));
+/// On the first interface of a namespace, ready.
+pub fn start(at: &Namespace, whyrst: &Path, socket: &Path, more: &[&str]) -> Result<Agent> {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", at.path().display())).arg(whyrst);
+    command
+        .args(["run", "--interface", "whyrst0", "--listen", "off", "--log-level", "error", "--socket"])
+        .arg(socket)
+        .args(more);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start nsenter")?;
+    let mut agent = Agent(child);
+    let patience = Instant::now() + Duration::from_secs(60);
+    while !socket.exists() {
+        ensure!(Instant::now() < patience, "the agent does not answer after a minute");
+        if let Some(status) = agent.0.try_wait()? {
+            bail!("the agent ended ({status})");
         }
-        std::thread::sleep(SETTLED);
-        Ok(agent)
+        std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        if let Err(e) = ip(&["netns", "delete", &self.name]) {
-            eprintln!("bench: {e:#}");
-        }
-    }
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    let out = Command::new("ip").args(arguments).stdin(Stdio::null()).output().context("cannot start `ip`")?;
-    ensure!(
-        out.status.success(),
-        "`ip {}` failed: {}",
-        arguments.join(" "),
-        String::from_utf8_lossy(&out.stderr).trim()
-    );
-    Ok(())
+    std::thread::sleep(SETTLED);
+    Ok(agent)
 }
 
 /// The agent, ended when dropped. nsenter becomes it, so the process is the same.
-struct Agent(Child);
+pub struct Agent(Child);
 
 impl Agent {
     fn cpu(&self) -> Result<Duration> {

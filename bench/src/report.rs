@@ -18,6 +18,8 @@ pub struct Report {
     pub reading: Option<crate::agent::Reading>,
     pub files: Vec<FileFigures>,
     pub agent: Option<crate::process::Running>,
+    pub bulk: Vec<crate::harm::Bulk>,
+    pub routed: Vec<crate::harm::Routed>,
     pub judged: Vec<Judged>,
     /// What was left out, and why.
     pub left_out: Vec<String>,
@@ -74,6 +76,14 @@ impl Report {
                 }
             }
             judge(&format!("{}-memory", f.row), None, f.whyrst_kib_per_connection);
+        }
+        for f in self.bulk.iter().filter(|f| f.with == "whyrst") {
+            let way = if f.into { "in" } else { "out" };
+            judge(&format!("veth-{way}"), None, 1.0 - f.to_none.median);
+            judge(&format!("veth-{way}-to-empty"), None, 1.0 - f.to_empty.median);
+        }
+        for f in self.routed.iter().filter(|f| f.with.contains("native XDP")) {
+            judge(&format!("routed-{}", f.connections), None, f.to_conntrack);
         }
         self.judged = judged;
     }
@@ -188,6 +198,56 @@ impl Report {
             agent.rows.extend(r.rows());
         }
         tables.push(agent);
+        let mut bulk = Table::new(
+            "One stream over a veth pair, the agent off and on: throughput, and CPU of both ends",
+            &[
+                "way",
+                "with",
+                "Gbit/s",
+                "CPU ns per kB",
+                "to no program",
+                "to empty programs",
+                "lost at most",
+                "verdict",
+            ],
+        );
+        for f in &self.bulk {
+            let way = if f.into { "in" } else { "out" };
+            let judged = |row: String| if f.with == "whyrst" { self.verdict(&row, None) } else { Default::default() };
+            let (none, none_verdict) = judged(format!("veth-{way}"));
+            let (empty, empty_verdict) = judged(format!("veth-{way}-to-empty"));
+            let both = |a: String, b: String| if a.is_empty() { a } else { format!("{a}; {b}") };
+            bulk.rows.push(vec![
+                way.into(),
+                f.with.into(),
+                spread(&f.gbit_per_second, 1),
+                spread(&f.cpu_ns_per_kb, 0),
+                format!("**{:.3}** ({:.2}-{:.2})", f.to_none.median, f.to_none.min, f.to_none.max),
+                format!("**{:.3}** ({:.2}-{:.2})", f.to_empty.median, f.to_empty.min, f.to_empty.max),
+                both(none, empty),
+                both(none_verdict, empty_verdict),
+            ]);
+        }
+        tables.push(bulk);
+        let mut routed = Table::new(
+            "A routed acknowledgement: nanoseconds per packet, gross and added",
+            &["connections", "with", "gross", "added", "of conntrack's", "at most", "verdict"],
+        );
+        for f in &self.routed {
+            let row = format!("routed-{}", f.connections);
+            let judged = f.with.contains("native XDP");
+            let (budget, verdict) = if judged { self.verdict(&row, None) } else { Default::default() };
+            routed.rows.push(vec![
+                f.connections.to_string(),
+                f.with.into(),
+                spread(&f.ns, 0),
+                spread(&f.added, 0),
+                format!("**{:.2}**", f.to_conntrack),
+                budget,
+                verdict,
+            ]);
+        }
+        tables.push(routed);
         tables.retain(|t| !t.rows.is_empty());
         tables
     }
