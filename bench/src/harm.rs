@@ -234,6 +234,9 @@ const IN: &str = "whyrst2";
 const OUT: &str = "whyrst3";
 /// What the frames of [`Connection`] are sent to.
 const ROUTER_MAC: &str = "02:00:00:00:00:01";
+/// A rule that needs connection tracking in the forward path.
+const CONNTRACK: &str =
+    "table inet whyrst {\n chain f {\n  type filter hook forward priority 0\n  ct state established counter\n }\n}\n";
 /// Of nobody: who gets the packets drops them early.
 const NOBODY_MAC: &str = "02:00:00:00:00:77";
 
@@ -274,8 +277,7 @@ pub fn routed(player: &mut Player, agent: &mut Agent, rounds: u32, packets: u32)
                 let road = Road::ALL[which];
                 let mut links = Vec::new();
                 match road {
-                    Road::Conntrack => nft("table inet whyrst { chain f { type filter hook forward priority 0; \
-                                           ct state established counter; } }\n")?,
+                    Road::Conntrack => nft(CONNTRACK)?,
                     Road::Tc | Road::TcBoth => links.push(agent.attach(IN, Side::Ingress)?),
                     Road::Nothing | Road::Native => {}
                 }
