@@ -70,7 +70,7 @@ struct Args {
     #[arg(long, conflicts_with_all = ["only", "quick", "guard"])]
     update_baseline: bool,
     /// Put the tables into README.md and docs/performance.md
-    #[arg(long, conflicts_with_all = ["only", "quick", "guard"])]
+    #[arg(long, conflicts_with_all = ["only", "guard"])]
     write_docs: bool,
     /// File of the figures that `--guard` compares with
     #[arg(long, value_name = "FILE", default_value = "bench/baseline.toml")]
