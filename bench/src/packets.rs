@@ -51,7 +51,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "established-4096", connections: 4096, ..ESTABLISHED },
     Row { name: "established-65536", connections: 65_536, ..ESTABLISHED },
     Row { name: "established-1M", connections: 1 << 20, ..ESTABLISHED },
-    Row { name: "conversation-1", make: || Conversation::whole(Link::Ipv4), ..ESTABLISHED },
+    Row { name: "conversation-1", make: || Conversation::whole(Link::Ipv4), renew: true, ..ESTABLISHED },
     Row {
         name: "born",
         connections: 65_536,

@@ -373,7 +373,7 @@ fn words(row: &str) -> &str {
         "established-4096" => "the same, 4,096 connections",
         "established-65536" => "the same, 65,536 connections",
         "established-1M" => "the same, 1,048,576 connections",
-        "conversation-1" => "a whole conversation, again and again",
+        "conversation-1" => "whole conversations of 1,193 packets, one after the other",
         "born" => "65,536 connections, one SYN per 30 packets",
         "short" => "connections of 30 packets, always new ones",
         "syn-flood" => "SYNs that nobody answers",
