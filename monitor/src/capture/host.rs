@@ -39,8 +39,8 @@ pub const MOST_CONNECTIONS: usize = 500_000;
 /// What was never answered, SYN or not, waits no longer than what ended: a flood of ACKs, which might belong to connections,
 /// must not outlive the handshakes that begin in it.
 const UNANSWERED_NS: u64 = 60 * SECOND;
-/// A full table is walked once for every so many that leave it.
-const LEAVE_AT_ONCE: usize = 8;
+/// This part of a full table leaves at once, so that few walks are needed.
+const LEAVE_AT_ONCE: usize = 4;
 /// Payload is kept of so many connections at a time.
 const MOST_PAYLOADS: usize = 65_536;
 
@@ -204,21 +204,39 @@ impl Engine {
     pub fn make_room(&mut self) -> Vec<Box<Slot>> {
         let mut leaving = Vec::new();
         if self.slots.len() >= self.most {
-            let last = last_to_go(self.iter());
-            leaving = self.slots.extract_if(|s| turn(s) <= last).collect();
+            for (turn, hash) in self.first_to_go(|_| true) {
+                if let Ok(entry) = self.slots.find_entry(hash, |s| s.number == turn.1) {
+                    leaving.push(entry.remove().0);
+                }
+            }
             leaving.sort_unstable_by_key(|s| s.number);
         }
         self.payloads -= leaving.iter().filter(|s| s.payload.is_some()).count();
         if self.payloads >= MOST_PAYLOADS {
-            let last = last_to_go(self.iter().filter(|s| s.payload.is_some()));
-            for slot in self.slots.iter_mut().filter(|s| s.payload.is_some() && turn(s) <= last) {
-                slot.payload = None;
-                self.payloads -= 1;
+            for (turn, hash) in self.first_to_go(|s| s.payload.is_some()) {
+                if let Some(slot) = self.slots.find_mut(hash, |s| s.number == turn.1) {
+                    slot.payload = None;
+                    self.payloads -= 1;
+                }
             }
         }
         leaving
     }
+
+    /// Turns and hashes of those of `which` that leave: one in [`LEAVE_AT_ONCE`]. Each entry is a miss of the cache, so
+    /// one walk has to do.
+    fn first_to_go(&self, which: impl Fn(&Slot) -> bool) -> Vec<(Turn, u64)> {
+        let among = self.iter().filter(|s| which(s));
+        let mut turns: Vec<_> = among.map(|s| (turn(s), hash(&self.hasher, &s.connection.key))).collect();
+        let last = turns.len() / LEAVE_AT_ONCE;
+        turns.select_nth_unstable(last);
+        turns.truncate(last + 1);
+        turns
+    }
 }
+
+/// When a connection's time is up if it stays silent, and its number, by which no two have the same turn.
+type Turn = (u64, u64);
 
 fn hash(state: &RandomState, key: &FlowKey) -> u64 {
     let mut hasher = state.build_hasher();
@@ -230,19 +248,11 @@ fn hash(state: &RandomState, key: &FlowKey) -> u64 {
     hasher.finish()
 }
 
-/// When a connection's time is up, if it stays silent; no two have the same turn.
-fn turn(slot: &Slot) -> (u64, u64) {
+fn turn(slot: &Slot) -> Turn {
     let c = &slot.connection;
     let one_sided = c.half.iter().any(|h| !h.has(half::SEEN));
     let limit_ns = if one_sided { UNANSWERED_NS } else { limit_ns(c, Pressure::High) };
     (c.last_ns().saturating_add(limit_ns), slot.number)
-}
-
-/// The last turn of those that leave.
-fn last_to_go<'a>(slots: impl Iterator<Item = &'a Slot>) -> (u64, u64) {
-    let mut turns: Vec<_> = slots.map(turn).collect();
-    let leave = turns.len() / LEAVE_AT_ONCE;
-    *turns.select_nth_unstable(leave).1
 }
 
 /// Enters notes into the connection's evidence, which begins with the first.
