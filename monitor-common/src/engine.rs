@@ -14,7 +14,7 @@ use crate::event::why;
 use crate::evidence::Recorder;
 use crate::flow::{Direction, FlowKey};
 use crate::icmp::Quote;
-use crate::segment::{Segment, flags};
+use crate::segment::{Segment, flags, packet};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
 use crate::tracker::state::{Connection, Hook, Phase, Sync, half, sync_state};
@@ -127,6 +127,35 @@ pub fn predict(
     true
 }
 
+/// Whether this is the speaker's last packet once more, as a mirror port of both directions shows each, a capture of two
+/// interfaces, or a network that doubles: the same IPv4 ID and header, at once. A sender that repeats itself counts its ID
+/// on. It was counted once, and tells nothing.
+#[inline(always)]
+fn is_copy(c: &mut Connection, recorder: &Recorder, dir: Direction, s: &Segment, now_ns: u64) -> bool {
+    let me = &c.half[dir.index()];
+    // A RST's ID is not the speaker's last, so it takes a look at the record.
+    let maybe = s.ip_id == me.ip_id || s.has(flags::RST) && me.rst_count > 0;
+    if s.ip_id == 0 || !maybe || me.segments == 0 || s.packet & packet::IPV6 != 0 {
+        return false;
+    }
+    let last = recorder.last(dir, me.segments);
+    let soon = now_ns <= last.time_ns.saturating_add(tracker::reorder_ns(me));
+    let same = last.ip_id == s.ip_id
+        && last.seq == s.seq
+        && last.ack == s.ack
+        && last.payload_len == s.payload_len
+        && last.flags == s.flags
+        && last.wnd == s.wnd
+        && last.tsval == s.tsval;
+    let fault = &mut c.fault[dir.index()];
+    if same {
+        return soon && fault.same_id == 0;
+    }
+    // Two packets with one ID: this sender does not count, so its ID says nothing.
+    fault.same_id |= (last.ip_id == s.ip_id) as u8;
+    false
+}
+
 /// Tracks the segment and records its header; `notes` tells what it did.
 #[inline(always)]
 pub fn track(
@@ -141,6 +170,11 @@ pub fn track(
     notes.clear();
     notes.before = c.phase() as u8;
     notes.sync_before = sync_states(c);
+    if is_copy(c, recorder, dir, s, now_ns) {
+        notes.after = notes.before;
+        notes.sync_after = notes.sync_before;
+        return;
+    }
     if s.has(flags::RST) || c.half[dir.index()].has(half::RST) {
         notes.identity = identity::of(&c.half[dir.index()], hook, s);
     }

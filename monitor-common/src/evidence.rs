@@ -171,6 +171,12 @@ impl Record {
 }
 
 impl Recorder {
+    /// The last of `count` records of the speaker.
+    #[inline(always)]
+    pub fn last(&self, speaker: Direction, count: u32) -> &Record {
+        &self.record[speaker.index()][count.wrapping_sub(1) as usize & (RECORDS - 1)]
+    }
+
     /// Records `segment`, the `number`-th of its speaker.
     #[inline(always)]
     pub fn put(&mut self, speaker: Direction, number: u32, segment: &Segment, now_ns: u64) {

@@ -78,7 +78,7 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
     settle::on_receiver_ack(c, dir, s.ack, offered.unwrap_or(0), advanced, now_ns, notes);
     if advanced {
         advance(c, dir, s, now_ns);
-    } else if bare && (s.wnd == c.half[dir.index()].wnd || reports_new(s)) && sent.after(s.ack) {
+    } else if sender_seen && bare && (s.wnd == c.half[dir.index()].wnd || reports_new(s)) && sent.after(s.ack) {
         let me = &mut c.half[dir.index()];
         me.dup_acks = me.dup_acks.saturating_add(1);
         notes.push(Anomaly::DupAck, dir, s.ack, s.ack);
@@ -156,7 +156,7 @@ pub(super) fn sample(sender: &mut Half, prev: SeqNum, ack: SeqNum, now_ns: u64) 
 #[inline(always)]
 fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced: bool, now_ns: u64, notes: &mut Notes) {
     let sender = &c.half[dir.other().index()];
-    let (sent, sender_iss) = (sender.snd_nxt, sender.iss);
+    let (sender_seen, sent, sender_iss) = (sender.has(half::SEEN), sender.snd_nxt, sender.iss);
     let scale = shift(c, dir).unwrap_or(0);
     let certain = c.scale_known();
     let sender_mss = sender.mss as u32;
@@ -200,7 +200,7 @@ fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced:
     let in_order = s.seq.at_or_after(me.prev_seq) && now_ns >= me.last_ns;
     if me.edge_max.after(edge.add(unit)) && !me.has(half::COLLAPSED) && in_order {
         let back = me.edge_max.distance(edge) as u32;
-        let stranded = sent.after(edge.add(unit)) && back >= sender_mss.max(1);
+        let stranded = sender_seen && sent.after(edge.add(unit)) && back >= sender_mss.max(1);
         // Confirmed by a second acknowledgement that is still below; the first may be reordered.
         let again = fault.shrink_edge == edge && me.edge_cur.before(me.edge_max);
         let confirmed = again || advanced && me.edge_cur.before(me.edge_max);

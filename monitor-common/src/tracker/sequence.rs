@@ -131,8 +131,15 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         retransmission(me, fault, dir, s, &peer, now_ns, notes);
         return;
     }
-    if edge_known && consumes {
+    if edge_known {
         let over = end.distance(edge.add(slack));
+        if over > 1 && !consumes {
+            // A bare ACK there is as unacceptable as data, and nobody's answer will say so: it moves nothing.
+            let jump = over > MAX_WINDOW || over as u32 > peer_wnd_max.saturating_add(OLD_ACK_SPAN);
+            let anomaly = if jump { Anomaly::SeqJump } else { Anomaly::SeqBeyondWindow };
+            notes.push_weighed(anomaly, dir, edge, s.seq, false);
+            return;
+        }
         if over > 1 {
             let whole = s.seq.at_or_after(edge.add(slack));
             let anomaly = if !whole {
@@ -164,7 +171,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
             notes.push_weighed(anomaly, dir, edge, if whole { s.seq } else { end }, false);
             return;
         }
-    } else if !edge_known && ahead > MAX_WINDOW {
+    } else if ahead > MAX_WINDOW {
         notes.push_weighed(Anomaly::SeqJump, dir, nxt, s.seq, false);
         return;
     }

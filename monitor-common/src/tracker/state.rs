@@ -368,7 +368,9 @@ pub struct Fault {
     /// Segments in another number space: this speaker's own that lie far below what was acknowledged, and the other's
     /// far beyond the window that this speaker, the receiver, went on refusing.
     pub jump_hits: u8,
-    pub pad: [u8; 11],
+    /// 1: different packets of this speaker had one IPv4 ID, which tells nothing then.
+    pub same_id: u8,
+    pub pad: [u8; 10],
 }
 
 /// State of one connection, both directions.

@@ -24,6 +24,21 @@ fn a_duplicate_acknowledgement_is_as_rfc_5681_defines_it() {
     });
 }
 
+/// One-way, the receiver's acknowledgements only: what is outstanding is unknown, wherever its numbers lie.
+#[test]
+fn without_the_sender_no_acknowledgement_is_duplicate_and_no_data_stranded() {
+    for ack in [1, 0x8000_0001i64, -5_000] {
+        Talk::each(|t| {
+            t.b(bare(1, ack).scale(Some(3)));
+            for _ in 0..4 {
+                let said = t.b(bare(1, ack));
+                assert!(!said.contains("dup_ack"), "{said}");
+            }
+            assert_eq!((t.half(B).dup_acks, t.fault(B).shrink_hits, t.hard), (0, 0, 0));
+        });
+    }
+}
+
 #[test]
 fn an_overtaken_acknowledgement_is_old() {
     Talk::each_open(|t| {

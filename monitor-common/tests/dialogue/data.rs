@@ -538,3 +538,31 @@ fn in_a_lossy_view_a_hole_is_soft() {
         assert_eq!(t.sync(A), "in_sync");
     });
 }
+
+/// What nobody would accept moves nothing, also where it consumes no number: the data after it is not taken for old.
+#[test]
+fn a_bare_acknowledgement_far_beyond_the_window_moves_nothing() {
+    for (beyond, name) in [(30_000, "A seq_beyond_window"), (1 << 20, "A seq_jump"), ((1 << 31) - 20_000, "A seq_jump")]
+    {
+        Talk::each_open(|t| {
+            quiet!(t.a(data(1, 100, 1)));
+            quiet!(t.b(bare(1, 101)));
+            assert_eq!(t.a(bare(t.edge(B) + beyond, 1)), name);
+            assert_eq!((t.nxt(A), t.hard), (101, 0));
+            quiet!(t.a(data(101, 100, 1)));
+            quiet!(t.b(bare(1, 201)));
+            assert_eq!((t.nxt(A), t.acked(B), t.sync(A)), (201, 201, "in_sync".into()));
+        });
+    }
+}
+
+/// Up to the edge it is the first sign of data that was missed, as before.
+#[test]
+fn a_bare_acknowledgement_within_the_window_tells_of_a_gap() {
+    Talk::each_open(|t| {
+        quiet!(t.a(data(1, 100, 1)));
+        quiet!(t.b(bare(1, 101)));
+        assert_eq!(t.a(bare(t.edge(B), 1)), "A seq_gap");
+        assert_eq!(t.nxt(A), t.edge(B));
+    });
+}

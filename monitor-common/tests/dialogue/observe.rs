@@ -177,3 +177,53 @@ fn all_of_a_steady_transfer_is_predicted() {
         assert_eq!(t.predicted, 2 * 389);
     }
 }
+
+/// A mirror port shows each packet twice: the copy has the ID of the first and comes at once.
+#[test]
+fn the_same_packet_again_counts_once() {
+    Talk::each_open(|t| {
+        let say = |t: &mut Talk, who, s: Seg| {
+            let first = t.send(who, s);
+            let before = (t.c, t.recorder, t.hard);
+            let segment = t.absolute(who, &s);
+            t.tell(who, &segment, t.now_ns);
+            assert!(t.notes.count == 0 && t.why == 0, "{:?}", t.notes);
+            t.tell(who, &segment, t.now_ns + MS);
+            assert_eq!((t.c, t.recorder, t.hard), before);
+            first
+        };
+        assert_eq!(say(t, A, data(1, 100, 1).ip_id(500)), "");
+        assert_eq!(say(t, B, bare(1, 101).ip_id(900)), "");
+        assert_eq!(say(t, A, data(101, 100, 1).ip_id(501)), "");
+        assert_eq!(say(t, A, data(101, 100, 1).ip_id(502)), "A rexmit");
+        assert_eq!(say(t, B, bare(1, 101).ip_id(901)), "B dup_ack");
+        let reset = t.send(B, rst_ack(1, 201).ip_id(902));
+        let count = t.half(B).rst_count;
+        let segment = t.absolute(B, &rst_ack(1, 201).ip_id(902));
+        t.tell(B, &segment, t.now_ns);
+        assert_eq!((reset, t.half(B).rst_count, t.why), (String::new(), count, 0));
+    });
+}
+
+/// Later it is a repetition that the network kept, with another ID the sender's own, and where all packets have one ID
+/// that one says nothing.
+#[test]
+fn what_is_not_the_same_packet_at_once_is_a_repetition() {
+    Talk::each_open(|t| {
+        quiet!(t.a(data(1, 100, 1).ip_id(500)));
+        assert_eq!(t.wait(500).a(data(1, 100, 1).ip_id(500)), "A rexmit");
+    });
+    Talk::each_open(|t| {
+        quiet!(t.a(data(1, 100, 1).ip_id(77)));
+        quiet!(t.a(data(101, 100, 1).ip_id(77)));
+        let segment = t.absolute(A, &data(101, 100, 1).ip_id(77));
+        t.tell(A, &segment, t.now_ns);
+        assert_eq!(t.words(), "A rexmit");
+    });
+    Talk::each_open(|t| {
+        quiet!(t.a(data(1, 100, 1).ip_id(0)));
+        let segment = t.absolute(A, &data(1, 100, 1).ip_id(0));
+        t.tell(A, &segment, t.now_ns);
+        assert_eq!(t.words(), "A rexmit");
+    });
+}

@@ -152,6 +152,7 @@ pub fn compare(name: &str, captured: &[Captured], rows: &BTreeMap<u64, Row>, res
             segment: ours.packet.segment,
             noted,
             reused,
+            copy: !reused && c.half[dir.index()].segments == before.half[dir.index()].segments,
         };
         let mine = scene.marks();
         let key = |d: Direction| (ours.packet.key, d.index());
@@ -200,6 +201,8 @@ struct Scene {
     segment: Segment,
     noted: Vec<Anomaly>,
     reused: bool,
+    /// The tracker took it for a copy of the speaker's last packet.
+    copy: bool,
 }
 
 impl Scene {
@@ -320,6 +323,7 @@ impl Scene {
         let unscaled = !self.before.scale_known();
         match (mark, theirs) {
             _ if self.reused => "new life",
+            (AGAIN | DUPLICATE | KEEP_ALIVE | PROBE, true) if self.copy => "the same packet again",
             (ZERO, false) if all.zero_window_probe => "a probe is called nothing else",
             (AGAIN, false) if sides[0].next == 0 => "another stream there",
             (AGAIN, true) if me.has(half::NEXT_SYN) => "a SYN-ACK with another number",
@@ -337,7 +341,7 @@ impl Scene {
             (DUPLICATE, false) if s.wnd != me.wnd && s.sack_count > 0 => "a new SACK block",
             (DUPLICATE, false) if s.seq != me.snd_nxt => "not at SND.NXT",
             (DUPLICATE, false) if sides[0].last_ack != s.ack.0 => "older than an acknowledgement before",
-            (DUPLICATE, false) if !peer.has(half::SEEN) => "the other end was not seen",
+            (DUPLICATE, _) if !peer.has(half::SEEN) => "the other end was not seen",
             (DUPLICATE, true) if s.ack.at_or_after(peer.snd_nxt) => "nothing is outstanding",
             (DUPLICATE, true) if self.noted(AckOld) => "older than an acknowledgement before",
             (PROBE, true) if peer.ack != me.snd_nxt => "data is outstanding",
