@@ -120,7 +120,13 @@ pub fn start(at: &Namespace, whyrst: &Path, socket: &Path, more: &[&str]) -> Res
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start nsenter")?;
     let mut agent = Agent(child);
     let patience = Instant::now() + Duration::from_secs(60);
-    while !socket.exists() {
+    // The socket is there before anything is attached.
+    let answers = || {
+        let mut status = Command::new(whyrst);
+        status.args(["status", "--socket"]).arg(socket).stdout(Stdio::null()).stderr(Stdio::null());
+        status.status().is_ok_and(|s| s.success())
+    };
+    while !answers() {
         ensure!(Instant::now() < patience, "the agent does not answer after a minute");
         if let Some(status) = agent.0.try_wait()? {
             bail!("the agent ended ({status})");
