@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use monitor::capture::loader;
 use std::time::Duration;
 
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../ebpf/floor.bpf.o");
@@ -249,7 +250,7 @@ impl Player {
         program: &ProgramFd,
         play: &mut Play,
         packets: u32,
-        last: Option<&mut [u8]>,
+        mut last: Option<&mut [u8]>,
     ) -> Result<f64> {
         let kind = hook.kind();
         self.next[kind as usize].set(0, program, 0).with_context(|| {
@@ -257,22 +258,31 @@ impl Player {
         })?;
         self.play.set(0, Plain(*play), 0)?;
         let buffer = [0u8; BUFFER];
-        let options =
-            TestRunOptions { data_in: Some(&buffer), data_out: last, repeat: packets, ..TestRunOptions::new() };
         let name = kind.program("play");
         let player = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
+        let expected = play.count + u64::from(packets);
         let before = thread_time();
-        let result = match kind {
-            Kind::Xdp => <&Xdp>::try_from(player)?.test_run(options),
-            Kind::Tc => <&SchedClassifier>::try_from(player)?.test_run(options),
+        let mut interrupted = false;
+        let result = loop {
+            let left = expected - play.count;
+            let data_out = last.as_deref_mut();
+            let options =
+                TestRunOptions { data_in: Some(&buffer), data_out, repeat: left as u32, ..TestRunOptions::new() };
+            let result = match kind {
+                Kind::Xdp => <&Xdp>::try_from(player)?.test_run(options),
+                Kind::Tc => <&SchedClassifier>::try_from(player)?.test_run(options),
+            };
+            *play = self.play.get(&0, 0)?.0;
+            match result {
+                // A signal, also one that is ignored or stops the process for a while, ends a test run early.
+                Err(e) if loader::errno(&e) == Some(libc::EINTR) && play.count < expected => interrupted = true,
+                result => break result.context("test run")?,
+            }
         };
         let spent = thread_time() - before;
-        let result = result.context("test run")?;
         ensure!(result.return_value == kind.pass(), "a packet was not passed on: {}", result.return_value);
-        let expected = play.count + u64::from(packets);
-        *play = self.play.get(&0, 0)?.0;
         ensure!(play.count == expected, "the player played {} packets, not {expected}", play.count);
-        Ok(if packets <= SHORT {
+        Ok(if packets <= SHORT && !interrupted {
             // The kernel's figure is cut to whole nanoseconds.
             result.duration.as_nanos() as f64 + 0.5
         } else {
