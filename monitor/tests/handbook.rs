@@ -125,7 +125,10 @@ fn the_table_of_crates_is_the_workspace() {
     let named: BTreeSet<_> = rows(section(&text, "## Crates")).into_iter().map(|r| r[0].clone()).collect();
     let workspace: toml::Table = read("Cargo.toml").parse().unwrap();
     let members = workspace["workspace"]["members"].as_array().unwrap();
-    let known = members.iter().map(|m| m.as_str().unwrap().to_owned()).chain(["monitor-ebpf".to_owned(), "bench-ebpf".to_owned()]);
+    let known = members
+        .iter()
+        .map(|m| m.as_str().unwrap().to_owned())
+        .chain(["monitor-ebpf".to_owned(), "bench-ebpf".to_owned()]);
     assert_eq!(named, known.collect());
 }
 
