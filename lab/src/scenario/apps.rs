@@ -42,8 +42,14 @@ impl fmt::Display for End {
     }
 }
 
+/// Waits for a listener of before to go: a process that another scenario is starting holds all our descriptors from its
+/// fork to its exec.
 pub fn listen(host: &Namespace, address: SocketAddr) -> Result<TcpListener, LabError> {
-    host.run(|| TcpListener::bind(address))?.during(format!("listen on {address}"))
+    let what = format!("listen on {address}");
+    wait::until(&what, PATIENCE, || match host.run(|| TcpListener::bind(address))? {
+        Err(taken) if taken.kind() == ErrorKind::AddrInUse => Ok(None),
+        listener => listener.during(what.clone()).map(Some),
+    })
 }
 
 pub fn connect(host: &Namespace, address: SocketAddr) -> Result<TcpStream, LabError> {
