@@ -1,6 +1,6 @@
 //! What all hooks do with a packet: parse, find its connection, track, report.
 
-use crate::maps::{CLOCK, INTERFACES, SCRATCH, TEST_CLOCK};
+use crate::maps::{CLOCK, INTERFACES, PREDICT, SCRATCH, TEST_CLOCK};
 use crate::packet::Raw;
 use crate::{emit, table};
 use aya_ebpf::EbpfContext;
@@ -218,6 +218,9 @@ fn find(hooked: u32, now_ns: u64) -> bool {
 /// Whether the packet is one of the many in which there is nothing to find; then it is done.
 #[inline(always)]
 fn predicted(hooked: u32, now_ns: u64) -> bool {
+    if PREDICT.load() == 0 {
+        return false;
+    }
     let Some(scratch) = scratch(hooked) else { return true };
     let Some(flow) = table::flow(scratch.slot) else { return true };
     let (dir, segment) = (scratch.packet.direction(), &scratch.packet.segment);

@@ -6,7 +6,7 @@
 //! one go.
 
 use crate::emit;
-use crate::maps::{FLOWS, HASH_SEED, SET_COUNT, SETS};
+use crate::maps::{FLOWS, HASH_SEED, NEIGHBOURS_ASKED, SET_COUNT, SETS};
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, first_way, set_index, tag};
@@ -55,7 +55,7 @@ pub fn slot_of(key: &FlowKey) -> Option<u32> {
 fn find_hashed(key: &FlowKey, hash: u32) -> Option<Place> {
     let home = set_index(hash, SET_COUNT.load());
     let mut step = 0u32;
-    while step < NEIGHBOURS {
+    while step < NEIGHBOURS && step < NEIGHBOURS_ASKED.load() {
         let index = home ^ step;
         let set = SETS.get_ptr_mut(index)?;
         let found = find(key, hash, index, set);
@@ -141,7 +141,8 @@ fn insert(hash: u32, key: &FlowKey, segment: &Segment, now_ns: u64, counters: &m
         }
         // SAFETY: an array element, and the lock is held.
         let s = unsafe { &mut *set };
-        let way = room(s, tag(hash), most, step + 1 == NEIGHBOURS, counters);
+        let last = step + 1 == NEIGHBOURS || step + 1 >= NEIGHBOURS_ASKED.load();
+        let way = room(s, tag(hash), most, last, counters);
         if way < WAYS as u32 {
             break way;
         }
@@ -149,7 +150,7 @@ fn insert(hash: u32, key: &FlowKey, segment: &Segment, now_ns: u64, counters: &m
         s.overflowed |= goes_on as u32;
         add(lock, u32::MAX);
         step += 1;
-        if !goes_on || step == NEIGHBOURS {
+        if !goes_on || last {
             counters.table_full += 1;
             return None;
         }

@@ -81,6 +81,21 @@ pub struct Similar {
     pub last_ns: u64,
 }
 
+impl Similar {
+    /// Both together.
+    pub fn and(self, other: Similar) -> Similar {
+        match (self.count, other.count) {
+            (0, _) => other,
+            (_, 0) => self,
+            (a, b) => Similar {
+                count: a + b,
+                first_ns: self.first_ns.min(other.first_ns),
+                last_ns: self.last_ns.max(other.last_ns),
+            },
+        }
+    }
+}
+
 /// A connection that the same event touched, under another 4-tuple.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Related {

@@ -178,6 +178,25 @@ fn a_storm_from_many_networks_is_one_storm() {
     assert_eq!(all.len() as u64 + counted, 20_000);
 }
 
+/// One example may stand for its network and for all of its cause: it counts both.
+#[test]
+fn an_example_of_two_kinds_counts_both() {
+    let store = Store::counting_storms(1000);
+    let start = Instant::now();
+    let server = |n: u64| endpoint(&format!("10.0.{n}.1:80"));
+    // Five networks fill what is shown of the cause; a sixth is counted with the last one shown, and so is the rest of the
+    // fifth.
+    let storm = (0..120).map(|i| i / 20).chain(std::iter::repeat_n(4, 50));
+    for (id, network) in (1..).zip(storm) {
+        store.record_at(Finding { server: server(network), ..unread(id) }, start);
+    }
+    store.settle_at(start + Duration::from_secs(1));
+    let all = store.select(&Filter::default()).findings;
+    assert_eq!(all.len(), 100);
+    assert_eq!(all.last().unwrap().similar.unwrap().count, 20 + 50);
+    assert_eq!(store.totals().folded, 70);
+}
+
 /// A finding is told again when more is known of it; one that was only counted stays counted once.
 #[test]
 fn a_counted_finding_that_is_revised_is_not_counted_twice() {

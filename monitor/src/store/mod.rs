@@ -134,6 +134,7 @@ impl Store {
         for (id, similar) in storms.settle(now) {
             // An example that has left the history takes its count along; the totals have it.
             if let Some(example) = inner.ring.by_id(id) {
+                let similar = example.similar.unwrap_or_default().and(similar);
                 self.tell(inner, Finding { similar: Some(similar), ..(*example).clone() });
             }
         }

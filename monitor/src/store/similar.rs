@@ -33,9 +33,10 @@ struct Window {
     shown: u32,
     /// The last one shown.
     example: u64,
-    similar: Similar,
+    /// It had more than it could show.
+    overflowed: bool,
     /// Counted since it was told last.
-    changed: bool,
+    untold: Similar,
 }
 
 /// What to do with a finding.
@@ -96,13 +97,13 @@ impl Storms {
         self.settled.is_none_or(|t| now.duration_since(t) >= FIRST_WINDOW)
     }
 
-    /// The findings that stand for more, by id, since the last time; forgets what has calmed down.
+    /// The findings that stand for more, by id, and for how many more than the last time; one may stand for those of its
+    /// network and for others of its cause, and then is given twice. Forgets what has calmed down.
     pub fn settle(&mut self, now: Instant) -> Vec<(u64, Similar)> {
         self.settled = Some(now);
         let mut changed = Vec::new();
-        for window in self.windows.values_mut().filter(|w| w.changed) {
-            window.changed = false;
-            changed.push((window.example, window.similar));
+        for window in self.windows.values_mut().filter(|w| w.untold.count > 0) {
+            changed.push((window.example, std::mem::take(&mut window.untold)));
         }
         self.windows.retain(|_, w| !w.is_forgotten(now));
         changed
@@ -117,8 +118,8 @@ impl Window {
             quota,
             shown: 0,
             example: 0,
-            similar: Similar::default(),
-            changed: false,
+            overflowed: false,
+            untold: Similar::default(),
         }
     }
 
@@ -134,10 +135,10 @@ impl Window {
     /// A window that had more than it could show is followed by a longer one for a single example.
     fn renew(&mut self, now: Instant, quota: u32) {
         // What was counted is told first, by the next `settle`.
-        if !self.is_over(now) || self.changed {
+        if !self.is_over(now) || self.untold.count > 0 {
             return;
         }
-        let (length, quota) = if self.similar.count > 0 && !self.is_forgotten(now) {
+        let (length, quota) = if self.overflowed && !self.is_forgotten(now) {
             ((self.length * 2).min(LONGEST_WINDOW), 1)
         } else {
             (FIRST_WINDOW, quota)
@@ -155,10 +156,7 @@ impl Window {
     }
 
     fn fold(&mut self, f: &Finding) {
-        let s = &mut self.similar;
-        s.first_ns = if s.count == 0 { f.time_ns } else { s.first_ns.min(f.time_ns) };
-        s.last_ns = s.last_ns.max(f.time_ns);
-        s.count += 1;
-        self.changed = true;
+        self.untold = self.untold.and(Similar { count: 1, first_ns: f.time_ns, last_ns: f.time_ns });
+        self.overflowed = true;
     }
 }
