@@ -88,6 +88,10 @@ fn segment(bytes: &[u8], next: &[SeqNum; 2]) -> (Direction, u8, Segment, u64) {
         ..Segment::default()
     };
     let mut s = Segment { wscale: s.wscale.min(14), ..s };
+    // As the parser has it: blocks come with their option.
+    if s.sack_count > 0 {
+        s.options |= opt::SACK;
+    }
     for i in 0..usize::from(s.sack_count) {
         let left = s.ack.add(u32::from(word(18)) * (i as u32 + 1));
         s.sack[i] = [left, left.add(u32::from(bytes[16]) << i)];
