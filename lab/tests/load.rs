@@ -3,21 +3,20 @@
 
 mod common;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use common::{agent, permitted};
 use monitor::capture::player::{self, Client, Kind, Player, Script, client_of};
 use whyrst_lab::agent::{Agent, Setup};
+use whyrst_lab::frame::{Flags, Options, Segment};
 use whyrst_lab::netns::Namespace;
+use whyrst_lab::seq::SeqNum;
 use whyrst_lab::wait;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PATIENCE: Duration = Duration::from_secs(60);
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const ACK: u8 = 0x10;
 /// `enum bpf_prog_type`.
 const XDP: u32 = 6;
 
@@ -52,11 +51,12 @@ impl Watched {
     }
 
     /// Plays `count` segments, each from another client.
-    fn play(&self, segment: &Segment, count: u32) {
-        let client = if segment.from_client { Client::Source } else { Client::Destination };
-        let script = Script { client: Some(client), seq_step: segment.seq_step, ..Script::default() };
+    fn play(&self, segment: &Segment, seq_step: u32, count: u32) {
+        let from_client = segment.destination.ip() == SERVER;
+        let client = if from_client { Client::Source } else { Client::Destination };
+        let script = Script { client: Some(client), seq_step, ..Script::default() };
         let player = Player::new(self.kind, script, self.program.as_fd(), None).unwrap();
-        player.play(&segment.frame(), 0, count).unwrap();
+        player.play(&segment.to_frame([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]), 0, count).unwrap();
     }
 
     fn metric(&self, name: &str) -> u64 {
@@ -73,34 +73,22 @@ impl Watched {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Segment {
-    from_client: bool,
-    port: u16,
-    flags: u8,
-    seq: u32,
-    ack: u32,
-    seq_step: u32,
-}
-
-impl Segment {
-    fn frame(&self) -> Vec<u8> {
-        let (client, server) = (client_of(0), (SERVER, self.port));
-        let (source, destination) = if self.from_client { (client, server) } else { (server, client) };
-        let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
-        f.extend(source.0.octets());
-        f.extend(destination.0.octets());
-        f.extend(source.1.to_be_bytes());
-        f.extend(destination.1.to_be_bytes());
-        f.extend(self.seq.to_be_bytes());
-        f.extend(self.ack.to_be_bytes());
-        f.extend([0x50, self.flags, 0xfa, 0xf0, 0, 0, 0, 0]);
-        f
+fn segment(from_client: bool, port: u16, flags: Flags, seq: u32, ack: u32) -> Segment {
+    let client = SocketAddr::from(client_of(0));
+    let server = SocketAddr::from((SERVER, port));
+    let (source, destination) = if from_client { (client, server) } else { (server, client) };
+    Segment {
+        source,
+        destination,
+        seq: SeqNum(seq),
+        ack: SeqNum(ack),
+        flags,
+        wnd: 64_240,
+        options: Options::default(),
+        payload: Vec::new(),
+        ttl: 64,
+        ip_id: 0,
     }
-}
-
-const fn segment(from_client: bool, port: u16, flags: u8, seq: u32, ack: u32) -> Segment {
-    Segment { from_client, port, flags, seq, ack, seq_step: 0 }
 }
 
 /// A hundred thousand connections are reset within moments; then a flood of stray RSTs of a million. The findings that
@@ -114,20 +102,19 @@ fn storms_and_floods_are_counted_and_the_agent_answers() {
     const PORT: u16 = 80;
     let watched = Watched::start(&["--max-connections", "131072"]);
     let handshake = [
-        segment(true, PORT, SYN, 1_000, 0),
-        segment(false, PORT, SYN | ACK, 5_000, 1_001),
-        segment(true, PORT, ACK, 1_001, 5_001),
+        segment(true, PORT, Flags::SYN, 1_000, 0),
+        segment(false, PORT, Flags::SYN_ACK, 5_000, 1_001),
+        segment(true, PORT, Flags::ACK, 1_001, 5_001),
     ];
     for s in &handshake {
-        watched.play(s, CONNECTIONS);
+        watched.play(s, 0, CONNECTIONS);
     }
     // Those that pushed each other out while they were half open are taken up again.
-    watched.play(&segment(false, PORT, ACK, 5_001, 1_001), CONNECTIONS);
-    watched.play(&segment(true, PORT, ACK, 1_001, 5_001), CONNECTIONS);
+    watched.play(&segment(false, PORT, Flags::ACK, 5_001, 1_001), 0, CONNECTIONS);
+    watched.play(&segment(true, PORT, Flags::ACK, 1_001, 5_001), 0, CONNECTIONS);
     let before = watched.memory();
-    watched.play(&segment(false, PORT, RST | ACK, 5_001, 1_001), CONNECTIONS);
-    let stray = Segment { seq_step: 0x85eb_ca6b, ..segment(true, 1003, RST, 7, 0) };
-    watched.play(&stray, 1_000_000);
+    watched.play(&segment(false, PORT, Flags::RST_ACK, 5_001, 1_001), 0, CONNECTIONS);
+    watched.play(&segment(true, 1003, Flags::RST, 7, 0), 0x85eb_ca6b, 1_000_000);
 
     let effective = watched.metric("whyrst_resets_observed_total{effect=\"effective\"}");
     let rejected = watched.metric("whyrst_table_rejected_segments_total{reason=\"full\"}");

@@ -1,21 +1,14 @@
 //! The same packets through the host's engine and the loaded kernel programs: same state, same reports.
 
+#[path = "common/privileged.rs"]
+mod privileged;
+
 use monitor::capture::guard::{Guard, Through};
+use privileged::privileged;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Loading programs needs root; says so where it is missing, and fails in CI.
-fn privileged() -> bool {
-    // SAFETY: no arguments, cannot fail.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        println!("skipped: needs root to load eBPF programs");
-        assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
-    }
-    root
 }
 
 fn captures(folder: &Path) -> Vec<PathBuf> {

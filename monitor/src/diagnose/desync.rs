@@ -326,7 +326,11 @@ fn view(history: &History, data: Direction, kind: u8, fixed_ns: u64, hole: Optio
             }
         }
         kind::OFFSET_UPSTREAM => d.distance = i64::from(fault.phantom),
-        kind::SACK_OFFSET => d.distance = i64::from(receiver.sack_shift as i32),
+        // A block may end below all that was sent, so the last one and the furthest are lower bounds of one offset.
+        kind::SACK_OFFSET => {
+            let last = i64::from(receiver.sack_shift as i32);
+            d.distance = if fault.sack_lo_hits > 0 { last.max(i64::from(fault.sack_lo)) } else { last };
+        }
         // Timestamps and mutual rejection have no distance in bytes.
         kind::PAWS | kind::ACK_WAR => d.distance = 0,
         _ => {}

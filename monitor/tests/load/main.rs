@@ -6,23 +6,15 @@ mod expiry;
 mod flood;
 mod frames;
 mod million;
+#[path = "../common/privileged.rs"]
+mod privileged;
 mod storm;
 mod wrap;
 
 use monitor::capture::bed::Bed;
 use monitor::capture::loader::Sizes;
 use monitor::capture::memory;
-
-/// Loading programs needs root; says so where it is missing, and fails in CI.
-fn privileged() -> bool {
-    // SAFETY: no arguments, cannot fail.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        println!("skipped: needs root to load eBPF programs");
-        assert!(std::env::var_os("CI").is_none(), "CI must run this as root");
-    }
-    root
-}
+use privileged::privileged;
 
 /// The programs with tables of this size; none where that cannot be.
 fn bed(sizes: Sizes) -> Option<Bed> {

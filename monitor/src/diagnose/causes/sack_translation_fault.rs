@@ -71,6 +71,25 @@ mod tests {
         });
     }
 
+    /// The last block reports an older hole: it ends far below what was sent by then.
+    #[test]
+    fn the_offset_is_that_of_the_block_that_reaches_furthest() {
+        everywhere(|d| {
+            lost_segment(d);
+            let (lo, right) = (d.snd_nxt(Client) - 7 * 1448, d.snd_nxt(Client));
+            // The client says where it stands, so that the block is settled, and sends on.
+            d.wait_ms(20).send(Client, ack());
+            for _ in 0..4 {
+                d.send(Client, data(1448));
+            }
+            d.send(Server, ack().acking(lo).sack(lo + 1448 + D, right + D));
+            d.wait_ms(500).send(Client, abort());
+            let v = d.verdict();
+            expect(&v, "sack_translation_fault", None, "middlebox");
+            assert_eq!(v.desync.unwrap().distance, i64::from(D));
+        });
+    }
+
     #[test]
     fn a_connection_that_survives_it_is_degraded() {
         everywhere(|d| {
