@@ -101,6 +101,8 @@ pub struct Distance {
     pub kind: &'static str,
     /// `None`: this row gives no number.
     pub bytes: Option<i64>,
+    /// What is told may fall short of it by so much: some numbers are lower bounds.
+    pub short: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -213,9 +215,18 @@ impl Check {
 
     pub fn desync(mut self, kind: &'static str, bytes: impl Into<Option<i64>>) -> Self {
         if let Expect::Finding { desync, .. } = &mut self.expect {
-            *desync = Some(Distance { kind, bytes: bytes.into() });
+            *desync = Some(Distance { kind, bytes: bytes.into(), short: 0 });
         }
         self
+    }
+
+    /// A lower bound of `bytes`, which was `short` below them at most.
+    pub fn desync_bound(self, kind: &'static str, bytes: i64, short: i64) -> Self {
+        let mut check = self.desync(kind, bytes);
+        if let Expect::Finding { desync: Some(distance), .. } = &mut check.expect {
+            distance.short = short;
+        }
+        check
     }
 
     /// The agent must give this reason of its own kernel (or one of several, `A|B`), and be surer for it.
@@ -296,8 +307,11 @@ impl fmt::Display for Expect {
                 let answers: Vec<_> = answers.iter().map(ToString::to_string).collect();
                 write!(f, "{}: {}", kinds.join("|"), answers.join(", or "))?;
                 match desync {
-                    Some(Distance { kind, bytes: Some(bytes) }) => write!(f, "; {kind} of {bytes}"),
-                    Some(Distance { kind, bytes: None }) => write!(f, "; {kind}"),
+                    Some(Distance { kind, bytes: Some(bytes), short: 0 }) => write!(f, "; {kind} of {bytes}"),
+                    Some(Distance { kind, bytes: Some(bytes), short }) => {
+                        write!(f, "; {kind} of {bytes}, or up to {short} less")
+                    }
+                    Some(Distance { kind, bytes: None, .. }) => write!(f, "; {kind}"),
                     None => Ok(()),
                 }
             }

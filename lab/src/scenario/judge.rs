@@ -154,7 +154,8 @@ fn of_distance(wanted: Distance, finding: &Verdict) -> Option<String> {
         return Some(format!("expected a desynchronisation of kind {}, got none", wanted.kind));
     };
     // The sign depends on who is taken to be right.
-    let right = got.kind == wanted.kind && wanted.bytes.is_none_or(|bytes| bytes.abs() == got.distance_bytes.abs());
+    let near = |bytes: i64| (0..=wanted.short).contains(&(bytes.abs() - got.distance_bytes.abs()));
+    let right = got.kind == wanted.kind && wanted.bytes.is_none_or(near);
     let bytes = wanted.bytes.map(|bytes| format!(" of {bytes}")).unwrap_or_default();
     (!right).then(|| format!("expected {}{bytes}, got {} of {}", wanted.kind, got.kind, got.distance_bytes))
 }
@@ -211,6 +212,16 @@ mod tests {
             .sent_by("client")
             .alone();
         assert!(judged(check, false).is_empty());
+    }
+
+    #[test]
+    fn a_lower_bound_is_never_above_and_not_far_below() {
+        let bound = |bytes, short| {
+            let check = at(View::Client).accept(cause("c")).desync_bound("offset", bytes, short);
+            judged(check, false).iter().filter(|d| d.contains("offset of")).count()
+        };
+        assert_eq!([bound(7, 0), bound(9, 2), bound(-9, 2)], [0, 0, 0]);
+        assert_eq!([bound(10, 2), bound(6, 2)], [1, 1]);
     }
 
     #[test]

@@ -18,8 +18,8 @@ fn judge(view: &View) -> Option<Judgement> {
         culprit: Culprit::Middlebox,
         further_classes: further_classes(view.history, d),
         summary: format!(
-            "{} with SACK blocks of {} lie {} bytes beyond anything {} sent, while their acknowledgements are right: a \
-             device translates the header but not the SACK option, so loss recovery collapses to time-outs; {}.",
+            "{} with SACK blocks of {} lie at least {} bytes beyond anything {} sent, while their acknowledgements are \
+             right: a device translates the header but not the SACK option, so loss recovery collapses to time-outs; {}.",
             count(view.fault(receiver).sack_hits.into(), "acknowledgement"),
             view.who(receiver),
             d.distance,
