@@ -3,7 +3,7 @@
 
 use crate::Stand;
 use crate::machine;
-use crate::packets::{self, Effort, ROWS, Row};
+use crate::packets::{self, Effort, GUARDED, Row};
 use crate::player::Hook;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -22,10 +22,8 @@ struct Baseline {
 
 /// What may come on top of a committed figure.
 const MARGIN: f64 = 1.15;
-/// Quick, and not at the mercy of what neighbours leave of the caches.
-const GUARDED: [&str; 3] = ["established-1", "established-4096", "short"];
-/// Connections that the tables take: a small table is emptied faster, and there is nothing else to hold.
-pub const CONNECTIONS: u32 = 40_000;
+/// Connections that the tables take: they fit into the second-level cache.
+pub const CONNECTIONS: u32 = 512;
 const EFFORT: Effort = Effort { rounds: 5, packets: 200_000 };
 /// Noise only ever adds, so a row that seems to have risen is measured again, this often.
 const ATTEMPTS: u32 = 8;
@@ -34,10 +32,6 @@ const ATTEMPTS: u32 = 8;
 fn ratio(stand: &mut Stand, row: &Row, hook: Hook) -> Result<f64> {
     let f = packets::measure(&mut stand.player, &mut stand.agent, row, hook, EFFORT)?;
     Ok(f.agent.min / f.floor.min)
-}
-
-fn guarded() -> impl Iterator<Item = &'static Row> {
-    ROWS.iter().filter(|r| GUARDED.contains(&r.name))
 }
 
 /// `6.18` of `6.18.3-1-amd64`.
@@ -60,7 +54,7 @@ pub fn update(path: &Path, stand: &mut Stand) -> Result<()> {
     baseline.verified.insert(series(&here.kernel), verified(stand)?);
     baseline.cpu = here.cpu;
     baseline.ratio.clear();
-    for row in guarded() {
+    for row in GUARDED {
         for hook in Hook::ALL {
             // The middle of three: the least would be hard to repeat.
             let mut ratios = [0; 3].map(|_| ratio(stand, row, hook).unwrap_or(f64::NAN));
@@ -105,7 +99,7 @@ pub fn guard(path: &Path, stand: &mut Stand) -> Result<bool> {
     if !comparable {
         println!("ratios to the floor are not judged: committed ones are of {}, this is {}", baseline.cpu, here.cpu);
     }
-    for row in guarded() {
+    for row in GUARDED {
         for hook in Hook::ALL {
             let mut best = ratio(stand, row, hook)?;
             let Some(committed) = baseline.ratio.get(row.name).and_then(|hooks| hooks.get(hook.name())) else {

@@ -9,7 +9,7 @@ use crate::tracker::state::Connection;
 use bytemuck::{Pod, Zeroable};
 
 /// Raised when any shared layout changes; part of the pin path.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Ways of one set of the connection table.
 pub const WAYS: usize = 16;
@@ -34,7 +34,7 @@ pub mod class {
 
 /// One set of the connection table: a cache line that tells which of 16 slots a key is in.
 ///
-/// The state of way `w` of set `s` is entry `16 * s + w` of the array `FLOWS`.
+/// The state of way `w` is entry [`slot`] of the array `FLOWS`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct TableSet {
@@ -61,10 +61,17 @@ pub struct Flow {
 
 const _: () = assert!(core::mem::size_of::<Flow>().is_multiple_of(64), "an entry begins with a cache line");
 
-/// Where the search for a tag begins: most entries are found at once.
+/// Entry of `FLOWS` of a way of one of `sets` sets. The first ways of all sets lie together and are used first, so that
+/// fewer connections than the table can hold lie in fewer pages: an array of a BPF map is mapped in pages of 4 KiB.
 #[inline(always)]
-pub const fn first_way(tag: u16) -> u32 {
-    tag as u32 & (WAYS as u32 - 1)
+pub const fn slot(set: u32, way: u32, sets: u32) -> u32 {
+    way * sets + set
+}
+
+/// Set and way of an entry of `FLOWS`.
+#[inline(always)]
+pub const fn set_and_way(slot: u32, sets: u32) -> (u32, u32) {
+    (slot % sets, slot / sets)
 }
 
 /// Tag of a hash; 0 means empty, so it is avoided.

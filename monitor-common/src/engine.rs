@@ -119,12 +119,17 @@ pub fn predict(
     now_ns: u64,
 ) -> bool {
     let me = &c.half[dir.index()];
-    let number = me.segments;
-    if me.fed_by != hook || !predict::on_segment(c, dir, s, now_ns) {
-        return false;
+    let (number, fed_by) = (me.segments, me.fed_by);
+    let taken = if fed_by == hook {
+        predict::on_segment(c, dir, s, now_ns)
+    } else {
+        fed_by == 0 && predict::on_opening(c, dir, s, now_ns)
+    };
+    if taken {
+        c.half[dir.index()].fed_by = hook;
+        recorder.put(dir, number, s, now_ns);
     }
-    recorder.put(dir, number, s, now_ns);
-    true
+    taken
 }
 
 /// Whether this is the speaker's last packet once more, as a mirror port of both directions shows each, a capture of two

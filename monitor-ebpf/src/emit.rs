@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_ringbuf_query};
 use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
-use monitor_common::event::{Event, FullEvent, KernelEvent, tag, why};
+use monitor_common::event::{Event, FullEvent, KernelEvent, Recorded, tag, why};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::Direction;
 use monitor_common::tracker::notes::NO_RESET;
@@ -25,10 +25,14 @@ pub fn report(hooked: u32, now_ns: u64) {
         return;
     }
     let head = Head { why, effect: scratch.notes.effect, phase: scratch.notes.before, lost };
-    if engine::needs_evidence(why, &scratch.notes) {
-        full(hooked, &head, now_ns);
-    } else {
+    if !engine::needs_evidence(why, &scratch.notes) {
         brief(hooked, &head, now_ns);
+        return;
+    }
+    match EVIDENCE.get_ptr(&scratch.slot) {
+        // SAFETY: a map value; see `enter`. One of the slot's former connection is none of this one's.
+        Some(e) if unsafe { (*e).created_ns } == c.created_ns => full(hooked, &head, e, now_ns),
+        _ => recorded(hooked, &head, now_ns),
     }
 }
 
@@ -139,22 +143,36 @@ fn brief(hooked: u32, head: &Head, now_ns: u64) {
 }
 
 #[inline(always)]
-fn full(hooked: u32, head: &Head, now_ns: u64) {
+fn full(hooked: u32, head: &Head, evidence: *const Evidence, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(mut room) = EVENTS.reserve_untyped::<FullEvent>(0) else {
         lost(scratch);
         return;
     };
     let p = room.as_mut_ptr();
-    let evidence = match EVIDENCE.get_ptr(&scratch.slot) {
-        Some(e) => Some(e),
-        None => EMPTY.get_ptr(0),
-    };
     // SAFETY: the room is writable memory of the event's size; sources are map values of the copied type.
     unsafe {
         fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
         copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
-        copy(evidence, &raw mut (*p).evidence);
+        copy(Some(evidence), &raw mut (*p).evidence);
+    }
+    room.submit(QUIET);
+    scratch.counters.events_sent += 1;
+}
+
+/// A full report of a connection without evidence.
+#[inline(always)]
+fn recorded(hooked: u32, head: &Head, now_ns: u64) {
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(mut room) = EVENTS.reserve_untyped::<Recorded>(0) else {
+        lost(scratch);
+        return;
+    };
+    let p = room.as_mut_ptr();
+    // SAFETY: as in `full`.
+    unsafe {
+        fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
     }
     room.submit(QUIET);
     scratch.counters.events_sent += 1;

@@ -198,7 +198,7 @@ fn find(hooked: u32, now_ns: u64) -> bool {
     let Some(scratch) = scratch(hooked) else { return false };
     let packet = &scratch.packet;
     let full = scratch.counters.table_full;
-    match table::find_or_insert(&packet.key, &packet.segment, now_ns, &mut scratch.counters) {
+    match table::find_or_insert(&packet.key, &packet.segment, scratch.hook, now_ns, &mut scratch.counters) {
         Some(place) => {
             scratch.way = place.way;
             scratch.slot = place.slot;
@@ -246,6 +246,10 @@ fn track(hooked: u32, now_ns: u64) -> bool {
     let dir = scratch.packet.direction();
     let segment = &scratch.packet.segment;
     let counters = &mut scratch.counters;
+    if c.bare != 0 {
+        emit::zero(&mut c.fault);
+        c.bare = 0;
+    }
     match engine::admit(c, dir, scratch.hook as u8, segment) {
         Admission::Track => {}
         Admission::Duplicate => {

@@ -9,7 +9,8 @@ use crate::emit;
 use crate::maps::{FLOWS, HASH_SEED, NEIGHBOURS_ASKED, SET_COUNT, SETS};
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
-use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, first_way, set_index, tag};
+use core::mem::offset_of;
+use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, set_index, slot, tag};
 use monitor_common::flow::FlowKey;
 use monitor_common::segment::{Segment, flags};
 use monitor_common::tracker;
@@ -36,11 +37,17 @@ pub fn connection(slot: u32) -> Option<&'static mut Connection> {
 }
 
 #[inline(always)]
-pub fn find_or_insert(key: &FlowKey, segment: &Segment, now_ns: u64, counters: &mut Counters) -> Option<Place> {
+pub fn find_or_insert(
+    key: &FlowKey,
+    segment: &Segment,
+    hook: u32,
+    now_ns: u64,
+    counters: &mut Counters,
+) -> Option<Place> {
     let hash = key.hash(HASH_SEED.load());
     match find_hashed(key, hash) {
         Some(place) => Some(place),
-        None => insert(hash, key, segment, now_ns, counters),
+        None => insert(hash, key, segment, hook, now_ns, counters),
     }
 }
 
@@ -71,19 +78,17 @@ fn find_hashed(key: &FlowKey, hash: u32) -> Option<Place> {
 #[inline(always)]
 fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Place> {
     let tag = tag(hash);
-    let first = first_way(tag);
-    let mut i = 0u32;
-    while i < WAYS as u32 {
-        let way = (first + i) & (WAYS as u32 - 1);
+    let mut way = 0u32;
+    while way < WAYS as u32 {
         // SAFETY: `way` is below WAYS; the set is an array element.
         if unsafe { (*set).tag[way as usize] } == tag {
-            let slot = index * WAYS as u32 + way;
+            let slot = slot(index, way, SET_COUNT.load());
             // A key that is being replaced does not match.
             if connection(slot)?.key.is(key) {
                 return Some(Place { set: index, way, slot });
             }
         }
-        i += 1;
+        way += 1;
     }
     None
 }
@@ -122,7 +127,14 @@ fn worth(segment: &Segment) -> u8 {
 }
 
 #[inline(always)]
-fn insert(hash: u32, key: &FlowKey, segment: &Segment, now_ns: u64, counters: &mut Counters) -> Option<Place> {
+fn insert(
+    hash: u32,
+    key: &FlowKey,
+    segment: &Segment,
+    hook: u32,
+    now_ns: u64,
+    counters: &mut Counters,
+) -> Option<Place> {
     let home = set_index(hash, SET_COUNT.load());
     let most = worth(segment);
     let mut step = 0u32;
@@ -142,7 +154,7 @@ fn insert(hash: u32, key: &FlowKey, segment: &Segment, now_ns: u64, counters: &m
         // SAFETY: an array element, and the lock is held.
         let s = unsafe { &mut *set };
         let last = step + 1 == NEIGHBOURS || step + 1 >= NEIGHBOURS_ASKED.load();
-        let way = room(s, tag(hash), most, last, counters);
+        let way = room(s, most, last, counters);
         if way < WAYS as u32 {
             break way;
         }
@@ -158,7 +170,7 @@ fn insert(hash: u32, key: &FlowKey, segment: &Segment, now_ns: u64, counters: &m
     let index = home ^ step;
     let set = SETS.get_ptr_mut(index)?;
     // SAFETY: an array element, and the lock is held.
-    let place = fill(index, unsafe { &mut *set }, way, tag(hash), key, segment, now_ns, counters);
+    let place = fill(index, unsafe { &mut *set }, way, tag(hash), key, segment, hook, now_ns, counters);
     // SAFETY: a field of an array element.
     add(unsafe { &raw mut (*set).lock }, u32::MAX);
     place
@@ -169,8 +181,8 @@ const CROWDED: u32 = WAYS as u32 - 2;
 
 /// The way that a new entry gets: the first in the order of [`class`], none above `most`; `WAYS` if there is none.
 #[inline(always)]
-fn room(s: &mut TableSet, tag: u16, most: u8, last: bool, counters: &mut Counters) -> u32 {
-    let (hand, first) = (s.hand, first_way(tag));
+fn room(s: &mut TableSet, most: u8, last: bool, counters: &mut Counters) -> u32 {
+    let hand = s.hand;
     // verifier: without a branch but the minimum's, or it would walk on with every combination of what was found.
     let mut best = hide(u32::MAX);
     let mut live = 0u32;
@@ -182,17 +194,17 @@ fn room(s: &mut TableSet, tag: u16, most: u8, last: bool, counters: &mut Counter
         let used = (s.tag[way] as u32).wrapping_neg() >> 31;
         let class = s.class[way] as u32 * used;
         live += class >> 2;
-        // Of free ways the first from where a search for the tag begins.
-        let free = (way as u32).wrapping_sub(first) & (WAYS as u32 - 1);
+        // Of free ways the first: a search begins there, and few connections lie close together.
+        let free = way as u32;
         let score = class << 4 | (class.wrapping_neg() as i32 >> 31) as u32 & (i ^ free) ^ free;
         best = if score < best { score } else { best };
         i += 1;
     }
     let class = (best >> 4) as u8;
-    let way = hand.wrapping_add(best) & (WAYS as u32 - 1);
     if class == class::EMPTY {
-        return first.wrapping_add(best) & (WAYS as u32 - 1);
+        return best & (WAYS as u32 - 1);
     }
+    let way = hand.wrapping_add(best) & (WAYS as u32 - 1);
     s.hand = way.wrapping_add(1);
     if class == class::DONE {
         counters.evicted_done += 1;
@@ -215,17 +227,22 @@ fn fill(
     tag: u16,
     key: &FlowKey,
     segment: &Segment,
+    hook: u32,
     now_ns: u64,
     counters: &mut Counters,
 ) -> Option<Place> {
     let w = way as usize & (WAYS - 1);
-    let slot = index * WAYS as u32 + way;
+    let slot = slot(index, way, SET_COUNT.load());
     let c = connection(slot)?;
     // The tag is taken away first, so that nobody finds the entry while it changes.
     s.tag[w] = 0;
-    emit::zero(c);
+    // SAFETY: the entry's plain integers up to the faults.
+    emit::zero(unsafe { &mut *(&raw mut *c).cast::<[u64; offset_of!(Connection, fault) / 8]>() });
+    c.bare = 1;
     tracker::begin(c, key, segment, 0, now_ns);
-    s.class[w] = class::HALF_OPEN;
+    // What `worth_of` makes of its first segment, which may be predicted and is not classified then.
+    let own_attempt = hook == Hook::Egress as u32 && segment.has(flags::SYN);
+    s.class[w] = if own_attempt { class::ANSWERED } else { class::HALF_OPEN };
     // SAFETY: published last, and not moved before the entry's stores.
     unsafe { core::ptr::write_volatile(&raw mut s.tag[w], tag) };
     counters.connections_opened += 1;

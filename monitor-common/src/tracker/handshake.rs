@@ -118,7 +118,7 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
 
 /// Takes the numbers and options of `dir`'s SYN.
 #[inline(always)]
-fn adopt(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
+pub fn adopt(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
     if c.flags & conn::INITIATOR == 0 {
         c.flags |= conn::INITIATOR;
         c.initiator = if s.has(flags::ACK) { dir.other() as u8 } else { dir as u8 };

@@ -152,14 +152,19 @@ fn after_reset(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Note
 fn remember(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     let me = &mut c.half[dir.index()];
     identity::remember(me, dir, s, notes);
+    note_options(me, s);
+    me.bytes = me.bytes.wrapping_add(s.payload_len as u64);
+    count(me, s, now_ns);
+}
+
+#[inline(always)]
+fn note_options(me: &mut Half, s: &Segment) {
     if s.has_option(opt::AUTH) {
         me.flags |= half::AUTH;
     }
     if s.has_option(opt::MPTCP) {
         me.flags |= half::MPTCP;
     }
-    me.bytes = me.bytes.wrapping_add(s.payload_len as u64);
-    count(me, s, now_ns);
 }
 
 /// What every segment leaves behind whatever it holds.

@@ -1,14 +1,15 @@
 //! Header prediction (Van Jacobson's, and `tcp_rcv_established` in Linux' net/ipv4/tcp_input.c): most segments are the
 //! next data in order, or an acknowledgement of it, of a connection with which nothing is wrong. All that the full
-//! checks do with such a one is to move some numbers on.
+//! checks do with such a one is to move some numbers on. Nor is there anything to find in the SYN that opens a
+//! connection, of which a flood may come.
 //!
-//! [`on_segment`] does that and no more, or nothing at all; what it takes gives bit for bit what
+//! [`on_segment`] and [`on_opening`] do that and no more, or nothing at all; what they take gives bit for bit what
 //! [`super::on_segment`] would have made of it, without a note. The property tests and the fuzz target hold that to
 //! be true. It touches neither [`Fault`](super::state::Fault), which costs a cache miss each line where there are many
 //! connections.
 
 use super::state::{Connection, Half, conn, half, sync_state};
-use super::{IDLE_GAP_NS, ack, identity, timestamps};
+use super::{IDLE_GAP_NS, ack, handshake, identity, timestamps};
 use crate::flow::Direction;
 use crate::segment::{Segment, flags, opt, packet};
 
@@ -87,6 +88,24 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) 
     if s.ack != prev {
         ack::sample(&mut c.half[dir.other().index()], prev, s.ack, now_ns);
     }
+    true
+}
+
+/// Tracks the SYN of a connection of which nothing was seen yet; false, and nothing is changed, if it is anything else.
+#[inline(always)]
+pub fn on_opening(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> bool {
+    let (a, b) = (&c.half[0], &c.half[1]);
+    if s.flags & (flags::FIN | flags::SYN | flags::RST | flags::ACK) != flags::SYN
+        || a.segments | b.segments | a.flags | b.flags | c.flags as u32 != 0
+    {
+        return false;
+    }
+    handshake::adopt(c, dir, s, now_ns);
+    let me = &mut c.half[dir.index()];
+    identity::take(me, s);
+    super::note_options(me, s);
+    me.bytes = s.payload_len as u64;
+    super::count(me, s, now_ns);
     true
 }
 

@@ -389,7 +389,10 @@ pub struct Connection {
     pub reported: u8,
     /// Per speaker, as of its last segment: whether [`super::predict`] may take what comes next. Written by the speaker.
     pub steady: [u8; 2],
-    pub pad: [u8; 8],
+    /// In the kernel's table only: not 0 while `fault` still holds what was there before, because all that came so far
+    /// is the SYN, which needs none of it. A flood of SYNs would otherwise pay for ten cache lines each.
+    pub bare: u8,
+    pub pad: [u8; 7],
     pub half: [Half; 2],
     pub fault: [Fault; 2],
 }

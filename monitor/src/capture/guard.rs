@@ -228,13 +228,12 @@ impl Guard {
                     same(&at, "a report", &kernel, &host)?;
                 }
                 (tag::FULL, Some(Report::Full(host))) => {
-                    let mut kernel: FullEvent = bytemuck::pod_read_unaligned(&item[..size_of::<FullEvent>()]);
+                    let Some(mut kernel) = FullEvent::read(&item) else {
+                        let difference = format!("{} bytes", item.len());
+                        return Err(GuardError::Differ { at: at(), what: "a report's length", difference });
+                    };
                     kernel.event.slot = 0;
                     let mut host = *host;
-                    if host.evidence.created_ns == 0 {
-                        // No evidence: the kernel's value may be an older connection's of the slot.
-                        kernel.evidence = Evidence::default();
-                    }
                     unused_cleared(&mut kernel.evidence);
                     unused_cleared(&mut host.evidence);
                     stale_notes_cleared(&mut kernel.event.notes);

@@ -358,7 +358,7 @@ impl Live {
             let shared = &self.shared;
             match bytes_tag(&item) {
                 Some(tag::FULL) => {
-                    if let Some(full) = read::<FullEvent>(&item) {
+                    if let Some(full) = FullEvent::read(&item) {
                         self.pipeline.on_full(&full, &mut |stray, reset_by, found| {
                             let all = shared.table.connections().map(|(_, c)| c);
                             self.walks.run(|| relatives::find(stray, reset_by, all, found));

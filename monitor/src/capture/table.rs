@@ -4,7 +4,7 @@
 //! `monitor-ebpf/src/maps.rs`). Freeing an entry takes the set's try-lock, with the same protocol as in the kernel.
 
 use aya::maps::MapData;
-use monitor_common::abi::{Flow, TableSet, WAYS};
+use monitor_common::abi::{self, Flow, TableSet, WAYS};
 use monitor_common::evidence::Recorder;
 use monitor_common::tracker::state::Connection;
 use std::io;
@@ -97,19 +97,22 @@ impl Table {
 
     /// Slots in use of one set.
     pub fn used(&self, set: usize) -> impl Iterator<Item = u32> + use<> {
-        let tags = self.sets.read(set).tag;
-        (0..WAYS).filter(move |way| tags[*way] != 0).map(move |way| (set * WAYS + way) as u32)
+        self.classes(set).map(|(slot, _)| slot)
     }
 
     /// The same with what each is worth, [`monitor_common::abi::class`].
     pub fn classes(&self, set: usize) -> impl Iterator<Item = (u32, u8)> + use<> {
         let TableSet { tag, class, .. } = self.sets.read(set);
-        (0..WAYS).filter(move |way| tag[*way] != 0).map(move |way| ((set * WAYS + way) as u32, class[way]))
+        let sets = self.sets.len as u32;
+        (0..WAYS)
+            .filter(move |way| tag[*way] != 0)
+            .map(move |way| (abi::slot(set as u32, way as u32, sets), class[way]))
     }
 
     pub fn connection(&self, slot: u32) -> Connection {
         // SAFETY: a field of an entry inside the mapping, and any bytes are valid.
-        unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).connection) }
+        let c = unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).connection) };
+        if c.bare == 0 { c } else { Connection { bare: 0, fault: Default::default(), ..c } }
     }
 
     pub fn recorder(&self, slot: u32) -> Recorder {
@@ -125,14 +128,14 @@ impl Table {
     /// Frees a slot if it still is the connection that began at `created_ns`. False when another CPU holds the set;
     /// the next sweep comes back to it.
     pub fn free(&self, slot: u32, created_ns: u64) -> bool {
-        let (set, way) = (slot as usize / WAYS, slot as usize % WAYS);
-        let set = self.sets.at(set);
+        let (set, way) = abi::set_and_way(slot, self.sets.len as u32);
+        let set = self.sets.at(set as usize);
         // SAFETY: fields of a set inside the mapping, aligned as in the kernel, touched only atomically here.
         let (lock, tag, class) = unsafe {
             (
                 AtomicU32::from_ptr(&raw mut (*set).lock),
-                AtomicU16::from_ptr((&raw mut (*set).tag).cast::<u16>().add(way)),
-                AtomicU8::from_ptr((&raw mut (*set).class).cast::<u8>().add(way)),
+                AtomicU16::from_ptr((&raw mut (*set).tag).cast::<u16>().add(way as usize)),
+                AtomicU8::from_ptr((&raw mut (*set).class).cast::<u8>().add(way as usize)),
             )
         };
         // Whoever then reads one holds it: see `try_lock` in monitor-ebpf/src/table.rs.

@@ -92,7 +92,7 @@ impl Listener {
             self.reports += 1;
             match event.tag {
                 tag::FULL => {
-                    let full: FullEvent = bytemuck::pod_read_unaligned(&item[..size_of::<FullEvent>()]);
+                    let full = FullEvent::read(&item).expect("a whole report");
                     self.pipeline.on_full(&full, &mut |_, _, _| {});
                 }
                 _ => self.pipeline.on_brief(&event),
