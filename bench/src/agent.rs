@@ -6,7 +6,7 @@ use crate::statistics::Spread;
 use crate::traffic::conversation::{Conversation, Ending};
 use anyhow::{Context, Result, ensure};
 use aya::Ebpf;
-use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::ProgramFd;
 use monitor::capture::classifier::{self, Classifier, Side};
 use monitor::capture::counters;
@@ -33,6 +33,7 @@ pub struct Agent {
     scratch: PerCpuArray<MapData, Plain<Scratch>>,
     /// Tables in arrays that user space can map; all zeroes means empty.
     arrays: Vec<Mapped>,
+    sets: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -45,6 +46,7 @@ unsafe impl aya::Pod for Plain<Evidence> {}
 
 impl Agent {
     pub fn load(sizes: Sizes) -> Result<Agent> {
+        let sets = sizes.sets();
         let mut ebpf = loader::load(sizes, Clock::Kernel, None, 0, SEED)?;
         let (_, xdp) = loader::load_xdp(&mut ebpf)?;
         let tc_in = classifier::load(&mut ebpf, Side::Ingress)?;
@@ -59,7 +61,7 @@ impl Agent {
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
         let events = take("EVENTS")?.try_into()?;
         let scratch = take("SCRATCH")?.try_into()?;
-        Ok(Agent { events, scratch, arrays, ebpf, names: [xdp, tc_in, tc_out], verified: sizes })
+        Ok(Agent { events, scratch, arrays, sets, ebpf, names: [xdp, tc_in, tc_out], verified: sizes })
     }
 
     /// Whose forwarded packets count as seen.
@@ -80,6 +82,14 @@ impl Agent {
     pub fn program(&self, hook: Hook) -> Result<ProgramFd> {
         let name = self.names[hook as usize];
         Ok(self.ebpf.program(name).with_context(|| format!("no program {name}"))?.fd()?.try_clone()?)
+    }
+
+    /// What the running agent does after a walk over a table with so many entries.
+    pub fn spread_for(&mut self, entries: u32) -> Result<()> {
+        let map = self.ebpf.map_mut("SPREAD").context("no map SPREAD")?;
+        let mut map: Array<&mut MapData, u32> = map.try_into()?;
+        map.set(0, monitor_common::abi::spread(entries as usize, self.sets as usize), 0)?;
+        Ok(())
     }
 
     /// Forgets every connection.

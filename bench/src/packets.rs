@@ -148,6 +148,7 @@ pub fn measure(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, ef
     player.conversation(&conversation)?;
     player.clear()?;
     agent.clear()?;
+    agent.spread_for(row.connections)?;
     let start = Play::new(&conversation, row.connections, row.renew);
     let turn = |program| Turn { program, play: start, figures: Vec::new() };
     let mut turns =

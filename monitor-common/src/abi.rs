@@ -61,6 +61,25 @@ pub struct Flow {
 
 const _: () = assert!(core::mem::size_of::<Flow>().is_multiple_of(64), "an entry begins with a cache line");
 
+/// Where the search for a tag begins, and a free way for it is looked for: at one of `spread + 1` ways.
+///
+/// With few connections at the first way of each set (see [`slot`]); with many entries in a set at one that the tag
+/// chooses, so that most are found at once. Wherever an entry was put, the search comes to it: `spread` may change at
+/// any time.
+#[inline(always)]
+pub const fn first_way(tag: u16, spread: u32) -> u32 {
+    tag as u32 & spread & (WAYS as u32 - 1)
+}
+
+/// The spread that is best for so many entries in `sets` sets.
+pub const fn spread(entries: usize, sets: usize) -> u32 {
+    match entries / if sets == 0 { 1 } else { sets } {
+        0 => 0,
+        1..=4 => 3,
+        _ => WAYS as u32 - 1,
+    }
+}
+
 /// Entry of `FLOWS` of a way of one of `sets` sets. The first ways of all sets lie together and are used first, so that
 /// fewer connections than the table can hold lie in fewer pages: an array of a BPF map is mapped in pages of 4 KiB.
 #[inline(always)]

@@ -16,6 +16,8 @@
 //! * `EVIDENCE[slot].ledger[d]` and `FLOWS[slot].recorder.record[d]` have the same single writer `d`.
 //! * Tags and classes in `SETS` change only under the set's try-lock ([`crate::table`]); readers need no lock, because
 //!   a tag is published after its entry and the key in the entry decides.
+//! * `bare` and the zeroes that it stands for are written by whoever sees the second segment. Two CPUs that see one at
+//!   the same time (a SYN that is repeated while it is answered) both zero, and one may zero what the other just noted.
 //! * `SCRATCH` is per CPU and per hook: programs run with bottom halves disabled, so a hook does not interrupt
 //!   itself on a CPU.
 //! * The agent frees idle entries under the same try-lock. A program that found the entry before may write to it
@@ -35,6 +37,10 @@ const MMAPABLE: usize = 1 << 10;
 /// Which of a set's slots holds a key. Written by the hooks and by the agent's sweep, under the set's lock.
 #[btf_map]
 pub static SETS: Array<TableSet, 64, MMAPABLE> = Array::new();
+
+/// See `monitor_common::abi::first_way`; written by the agent.
+#[btf_map]
+pub static SPREAD: Array<u32, 1, MMAPABLE> = Array::new();
 
 /// State and last headers per slot. Created by the first packet, freed by eviction or the agent's sweep; a life of the
 /// flow begins with the last headers of the one before, told apart by time.

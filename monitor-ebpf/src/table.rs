@@ -6,11 +6,11 @@
 //! one go.
 
 use crate::emit;
-use crate::maps::{FLOWS, HASH_SEED, NEIGHBOURS_ASKED, SET_COUNT, SETS};
+use crate::maps::{FLOWS, HASH_SEED, NEIGHBOURS_ASKED, SET_COUNT, SETS, SPREAD};
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::mem::offset_of;
-use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, set_index, slot, tag};
+use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, first_way, set_index, slot, tag};
 use monitor_common::flow::FlowKey;
 use monitor_common::segment::{Segment, flags};
 use monitor_common::tracker;
@@ -78,8 +78,10 @@ fn find_hashed(key: &FlowKey, hash: u32) -> Option<Place> {
 #[inline(always)]
 fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Place> {
     let tag = tag(hash);
-    let mut way = 0u32;
-    while way < WAYS as u32 {
+    let first = first(tag);
+    let mut i = 0u32;
+    while i < WAYS as u32 {
+        let way = (first + i) & (WAYS as u32 - 1);
         // SAFETY: `way` is below WAYS; the set is an array element.
         if unsafe { (*set).tag[way as usize] } == tag {
             let slot = slot(index, way, SET_COUNT.load());
@@ -88,9 +90,14 @@ fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Plac
                 return Some(Place { set: index, way, slot });
             }
         }
-        way += 1;
+        i += 1;
     }
     None
+}
+
+#[inline(always)]
+fn first(tag: u16) -> u32 {
+    first_way(tag, SPREAD.get(0).copied().unwrap_or(0))
 }
 
 #[inline(always)]
@@ -154,7 +161,7 @@ fn insert(
         // SAFETY: an array element, and the lock is held.
         let s = unsafe { &mut *set };
         let last = step + 1 == NEIGHBOURS || step + 1 >= NEIGHBOURS_ASKED.load();
-        let way = room(s, most, last, counters);
+        let way = room(s, first(tag(hash)), most, last, counters);
         if way < WAYS as u32 {
             break way;
         }
@@ -181,7 +188,7 @@ const CROWDED: u32 = WAYS as u32 - 2;
 
 /// The way that a new entry gets: the first in the order of [`class`], none above `most`; `WAYS` if there is none.
 #[inline(always)]
-fn room(s: &mut TableSet, most: u8, last: bool, counters: &mut Counters) -> u32 {
+fn room(s: &mut TableSet, first: u32, most: u8, last: bool, counters: &mut Counters) -> u32 {
     let hand = s.hand;
     // verifier: without a branch but the minimum's, or it would walk on with every combination of what was found.
     let mut best = hide(u32::MAX);
@@ -194,15 +201,15 @@ fn room(s: &mut TableSet, most: u8, last: bool, counters: &mut Counters) -> u32 
         let used = (s.tag[way] as u32).wrapping_neg() >> 31;
         let class = s.class[way] as u32 * used;
         live += class >> 2;
-        // Of free ways the first: a search begins there, and few connections lie close together.
-        let free = way as u32;
+        // Of free ways the first from where a search for the tag begins.
+        let free = (way as u32).wrapping_sub(first) & (WAYS as u32 - 1);
         let score = class << 4 | (class.wrapping_neg() as i32 >> 31) as u32 & (i ^ free) ^ free;
         best = if score < best { score } else { best };
         i += 1;
     }
     let class = (best >> 4) as u8;
     if class == class::EMPTY {
-        return best & (WAYS as u32 - 1);
+        return first.wrapping_add(best) & (WAYS as u32 - 1);
     }
     let way = hand.wrapping_add(best) & (WAYS as u32 - 1);
     s.hand = way.wrapping_add(1);

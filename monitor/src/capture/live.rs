@@ -239,8 +239,7 @@ impl Live {
         let scratch = take(&mut ebpf, "SCRATCH")?;
         let evidence = take(&mut ebpf, "EVIDENCE")?;
         let (drops, tally) = (take(&mut ebpf, "DROPS")?, take(&mut ebpf, "TALLY")?);
-        let (sets, flows) = (take_data(&mut ebpf, "SETS")?, take_data(&mut ebpf, "FLOWS")?);
-        let table = Table::new(&sets, &flows, sizes.sets())
+        let table = Table::take(&mut ebpf, sizes.sets())
             .map_err(|e| AttachError::Failed(format!("cannot map the connection table: {e}")))?;
         let status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
@@ -748,13 +747,6 @@ fn mark_monitored(ebpf: &mut Ebpf, wanted: &[Interface]) -> Result<(), AttachErr
             .map_err(|e| AttachError::Failed(format!("cannot note {} as monitored: {e}", i.name)))?;
     }
     Ok(())
-}
-
-fn take_data(ebpf: &mut Ebpf, name: &str) -> Result<MapData, AttachError> {
-    match ebpf.take_map(name) {
-        Some(aya::maps::Map::Array(data)) => Ok(data),
-        _ => Err(AttachError::Failed(format!("map {name} is missing from the eBPF object"))),
-    }
 }
 
 fn take<M: TryFrom<aya::maps::Map>>(ebpf: &mut Ebpf, name: &str) -> Result<M, AttachError> {

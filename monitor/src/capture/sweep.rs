@@ -79,13 +79,14 @@ pub struct Sweep {
     next: usize,
     walk: usize,
     live: usize,
+    used: usize,
     pressure: Pressure,
     sets: usize,
 }
 
 impl Sweep {
     pub fn new(sets: usize) -> Sweep {
-        Sweep { next: 0, walk: 0, live: 0, pressure: Pressure::None, sets }
+        Sweep { next: 0, walk: 0, live: 0, used: 0, pressure: Pressure::None, sets }
     }
 
     /// Steps of a walk over the whole table; each looks at [`Sweep::sets_a_step`] sets at most.
@@ -114,6 +115,7 @@ impl Sweep {
         let mut freed = 0;
         for _ in 0..self.sets_a_step() {
             for (slot, class) in table.classes(self.next) {
+                self.used += 1;
                 if class >= class::LIVE {
                     self.live += 1;
                     // Its state is a cache miss or two that can wait.
@@ -142,8 +144,10 @@ impl Sweep {
             self.next += 1;
             if self.next == self.sets {
                 self.pressure = Pressure::of(self.live, table.capacity());
+                table.spread_for(self.used);
                 self.next = 0;
                 self.live = 0;
+                self.used = 0;
                 self.walk += 1;
                 // A small table has more steps than sets.
                 break;

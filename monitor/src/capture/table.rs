@@ -69,6 +69,7 @@ impl<T> Drop for Mapping<T> {
 pub struct Table {
     sets: Mapping<TableSet>,
     flows: Mapping<Flow>,
+    spread: Mapping<u64>,
 }
 
 impl Table {
@@ -78,13 +79,21 @@ impl Table {
             Some(aya::maps::Map::Array(data)) => Ok(data),
             _ => Err(io::Error::other(format!("map {name} is missing from the eBPF object"))),
         };
-        let (sets, flows) = (map("SETS")?, map("FLOWS")?);
-        Table::new(&sets, &flows, set_count)
+        let (sets, flows, spread) = (map("SETS")?, map("FLOWS")?, map("SPREAD")?);
+        let slots = set_count as usize * WAYS;
+        Ok(Table {
+            sets: Mapping::new(&sets, set_count as usize)?,
+            flows: Mapping::new(&flows, slots)?,
+            // A value of four bytes takes eight.
+            spread: Mapping::new(&spread, 1)?,
+        })
     }
 
-    pub fn new(sets: &MapData, flows: &MapData, set_count: u32) -> io::Result<Table> {
-        let slots = set_count as usize * WAYS;
-        Ok(Table { sets: Mapping::new(sets, set_count as usize)?, flows: Mapping::new(flows, slots)? })
+    /// Lets the programs search and place as is best for so many entries.
+    pub fn spread_for(&self, entries: usize) {
+        let spread = abi::spread(entries, self.set_count());
+        // SAFETY: inside the mapping, aligned; the programs read the word as a whole.
+        unsafe { AtomicU32::from_ptr(self.spread.at(0).cast()) }.store(spread, Ordering::Relaxed);
     }
 
     pub fn set_count(&self) -> usize {
