@@ -8,7 +8,6 @@ use crate::player::{Hook, OBJECT, Play, Player};
 use crate::process;
 use crate::statistics::Spread;
 use crate::traffic::conversation::Conversation;
-use crate::traffic::segment::{ACK, Connection, End, Link};
 use anyhow::{Context, Result, ensure};
 use aya::programs::links::FdLink;
 use aya::programs::tc::TcAttachOptions;
@@ -232,7 +231,7 @@ impl Road {
 
 const IN: &str = "whyrst2";
 const OUT: &str = "whyrst3";
-/// What the frames of [`Connection`] are sent to.
+/// What the frames of [`Conversation`] are sent to.
 const ROUTER_MAC: &str = "02:00:00:00:00:01";
 /// A rule that needs connection tracking in the forward path.
 const CONNTRACK: &str =
@@ -264,12 +263,15 @@ pub fn routed(player: &mut Player, agent: &mut Agent, rounds: u32, packets: u32)
     xdp.attach_to_if_index(index(IN)?, XdpMode::Driver)?;
     agent.watch(&[index(IN)?, index(OUT)?])?;
 
-    let frame = Connection::new(0, Link::Ipv4).frame(End::Client, ACK, 1, 1, 0, 1, None);
-    let conversation = Conversation { frames: vec![frame], lead: 0, bytes: [0; 2], ticks: 0 };
+    let conversation = Conversation::acknowledgements();
     player.conversation(&conversation)?;
     let mut out = Vec::new();
     for connections in [1u32, 65_536] {
         agent.clear()?;
+        agent.spread_for(connections)?;
+        // The agent sees the connections begin; what is routed is what comes then, and never goes back.
+        let mut play = Play::new(&conversation, connections, false);
+        player.run(Hook::Xdp, &agent.program(Hook::Xdp)?, &mut play, conversation.lead as u32 * connections)?;
         let mut figures: Vec<Vec<f64>> = Road::ALL.map(|_| Vec::new()).to_vec();
         for round in 0..rounds as usize {
             for n in 0..Road::ALL.len() {
@@ -288,7 +290,6 @@ pub fn routed(player: &mut Player, agent: &mut Agent, rounds: u32, packets: u32)
                     Road::Native => agent.program(Hook::Xdp)?,
                     _ => player.floor(Hook::Xdp, "empty")?,
                 };
-                let mut play = Play::new(&conversation, connections, false);
                 // Until every connection is known.
                 player.inject(&program, &mut play, (2 * connections).max(50_000), index(IN)?)?;
                 let before = forwarded()?;
@@ -296,6 +297,7 @@ pub fn routed(player: &mut Player, agent: &mut Agent, rounds: u32, packets: u32)
                 let sent = forwarded()? - before;
                 ensure!(sent >= u64::from(packets) / 100 * 99, "of {packets} packets only {sent} were forwarded");
                 agent.drain();
+
                 drop(links);
                 if road == Road::Conntrack {
                     nft("delete table inet whyrst\n")?;

@@ -103,6 +103,20 @@ impl Conversation {
         Conversation::once(frames)
     }
 
+    /// A handshake and some data of the server's, then for ever the client's acknowledgement of it.
+    pub fn acknowledgements() -> Conversation {
+        let mut c = Connection::new(0, Link::Ipv4);
+        let mut frames = Vec::new();
+        handshake(&mut c, &mut frames);
+        for _ in 0..2 {
+            frames.extend([c.segment(Server, ACK, MSS, 0), c.segment(Client, ACK, 0, 0)]);
+        }
+        frames.push(c.segment(Client, ACK, 0, 0));
+        let lead = frames.len() - 1;
+        // The server says nothing more, so there is no later clock of its to echo.
+        Conversation { frames, lead, bytes: [0; 2], ticks: 0 }
+    }
+
     /// A UDP datagram each way.
     pub fn datagrams() -> Conversation {
         let mut c = Connection::new(0, Link::Ipv4);

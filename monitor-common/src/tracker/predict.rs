@@ -23,7 +23,6 @@ const BARRED: u32 = half::FIN
     | half::COLLAPSED
     | half::NEXT_SYN
     | half::HOLE
-    | half::OVER_RAW_PENDING
     | half::SCALE_INFERRED
     | half::RAISED;
 
@@ -135,7 +134,7 @@ fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option
     }
     if len > 0 {
         let grows = len > me.len_max as u32 && me.len_max != u16::MAX;
-        if grows || !end.after(s.seq) || beyond(me, peer, end) {
+        if grows || !end.after(s.seq) || me.has(half::OVER_RAW_PENDING) || beyond(me, peer, end) {
             return None;
         }
     }
