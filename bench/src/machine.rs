@@ -59,9 +59,18 @@ fn own() -> Duration {
 /// What this machine is.
 pub fn describe(other_load: f64) -> Machine {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let cpu = read("/proc/cpuinfo").lines().find_map(|line| {
-        Some(line.strip_prefix("model name")?.trim_start_matches([' ', '\t', ':']).trim().to_string())
-    });
+    let info = read("/proc/cpuinfo");
+    let of = |name: &str| {
+        info.lines().find_map(|line| {
+            let value = line.strip_prefix(name)?.trim_start().strip_prefix(':')?.trim();
+            (!value.is_empty()).then(|| value.to_string())
+        })
+    };
+    // Virtual machines call processors of many kinds by one name; numbers and cache tell more of them apart.
+    let cache = read("/sys/devices/system/cpu/cpu0/cache/index2/size");
+    let numbers = ["cpu family", "model", "stepping"].into_iter().filter_map(of);
+    let numbers = numbers.chain((!cache.trim().is_empty()).then(|| format!("L2 {}", cache.trim())));
+    let cpu = of("model name").map(|name| format!("{name} [{}]", numbers.collect::<Vec<_>>().join(" ")));
     Machine {
         cpu: cpu.unwrap_or_else(|| std::env::consts::ARCH.into()),
         cpus: std::thread::available_parallelism().map_or(1, usize::from).max(online()),
