@@ -76,7 +76,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     } else {
         checked(c, dir, s, now_ns, notes);
     }
-    c.steady[dir.index()] = predict::is_steady(c) as u8;
+    c.steady[dir.index()] = predict::how_steady(c);
 }
 
 /// Every check, in order, of a segment other than a RST.

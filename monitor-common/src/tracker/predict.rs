@@ -9,12 +9,24 @@
 //! connections.
 
 use super::state::{Connection, Half, conn, half, sync_state};
-use super::{IDLE_GAP_NS, ack, handshake, identity, timestamps};
+use super::{IDLE_GAP_NS, ack, handshake, identity, sequence, timestamps};
 use crate::flow::Direction;
 use crate::segment::{Segment, flags, opt, packet};
+use crate::seq::SeqNum;
+
+/// Values of [`Connection::steady`].
+pub mod steady {
+    pub const NO: u8 = 0;
+    /// The handshake was seen: both windows are known.
+    pub const WHOLE: u8 = 1;
+    /// It was not, and scales are inferred or unknown.
+    pub const MID_STREAM: u8 = 2;
+}
 
 /// Flags that both halves of a steady connection have.
-const NEEDED: u32 = half::SEEN | half::SYN | half::ACKED | half::EDGE | half::FIRST_WINDOW;
+const NEEDED: u32 = half::SEEN | half::ACKED;
+/// ... and if the handshake was seen.
+const NEEDED_WHOLE: u32 = half::SYN | half::EDGE | half::FIRST_WINDOW;
 /// Flags that neither has: each makes ordinary segments mean something, or read a fault.
 const BARRED: u32 = half::FIN
     | half::RST
@@ -23,19 +35,33 @@ const BARRED: u32 = half::FIN
     | half::COLLAPSED
     | half::NEXT_SYN
     | half::HOLE
-    | half::SCALE_INFERRED
     | half::RAISED;
 
-/// Whether the next segment of either end may be predicted: the handshake was seen, and nothing is open that an ordinary
-/// segment would settle, confirm or reset.
+/// Whether the next segment of either end may be predicted: nothing is open that an ordinary segment would settle,
+/// confirm or reset. One of [`steady`].
 #[inline(always)]
-pub fn is_steady(c: &Connection) -> bool {
+pub fn how_steady(c: &Connection) -> u8 {
     let (a, b) = (&c.half[0], &c.half[1]);
-    let (f, g) = (&c.fault[0], &c.fault[1]);
-    a.flags & b.flags & NEEDED == NEEDED
-        && (a.flags | b.flags) & BARRED == 0
+    let (both, any) = (a.flags & b.flags, a.flags | b.flags);
+    if both & NEEDED != NEEDED || any & BARRED != 0 || !is_quiet(c) {
+        steady::NO
+    } else if both & NEEDED_WHOLE == NEEDED_WHOLE
+        && any & half::SCALE_INFERRED == 0
         && c.flags & (conn::MID_STREAM | conn::SCALE_INFERRED) == 0
-        && f.regress_ns | g.regress_ns == 0
+    {
+        steady::WHOLE
+    } else if any & (half::SYN | half::WSCALE) == 0 {
+        steady::MID_STREAM
+    } else {
+        steady::NO
+    }
+}
+
+/// Whether no fault is open that an ordinary segment would read.
+#[inline(always)]
+fn is_quiet(c: &Connection) -> bool {
+    let (f, g) = (&c.fault[0], &c.fault[1]);
+    f.regress_ns | g.regress_ns == 0
         && f.ts_regress_run | g.ts_regress_run | f.rto_streak | g.rto_streak == 0
         && f.dsack_shift_hits | g.dsack_shift_hits == 0
         && f.sync.state | g.sync.state == sync_state::IN_SYNC
@@ -44,7 +70,7 @@ pub fn is_steady(c: &Connection) -> bool {
 /// Tracks the segment if it is one of the predicted; false, and nothing is changed, if it needs the full checks.
 #[inline(always)]
 pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> bool {
-    let Some(edge) = predicted(c, dir, s, now_ns) else { return false };
+    let Some(window) = predicted(c, dir, s, now_ns) else { return false };
     let (len, end) = (s.payload_len, s.end());
     let peer = &c.half[dir.other().index()];
     let una = peer.ack;
@@ -76,11 +102,13 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) 
         me.ack_ns = now_ns;
         me.dup_acks = 0;
     }
-    me.edge_cur = edge;
-    me.edge_max = me.edge_max.max(edge);
-    let bytes = edge.distance(s.ack) as u32;
-    if bytes > me.wnd_max {
-        me.wnd_max = bytes;
+    if let Window::Known(edge) = window {
+        me.edge_cur = edge;
+        me.edge_max = me.edge_max.max(edge);
+        let bytes = edge.distance(s.ack) as u32;
+        if bytes > me.wnd_max {
+            me.wnd_max = bytes;
+        }
     }
     identity::take(me, s);
     super::count(me, s, now_ns);
@@ -108,11 +136,19 @@ pub fn on_opening(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) 
     true
 }
 
-/// The right edge of the window that a predicted segment offers. The checks are those of the files named, each reduced
-/// to the side on which nothing happens.
+/// The right edge of the window that a predicted segment offers.
+enum Window {
+    Known(SeqNum),
+    /// Its scale is not known.
+    Unknown,
+}
+
+/// What a predicted segment offers. The checks are those of the files named, each reduced to the side on which nothing
+/// happens.
 #[inline(always)]
-fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option<crate::seq::SeqNum> {
-    if c.steady[0] & c.steady[1] == 0
+fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option<Window> {
+    let steady = c.steady[0] & c.steady[1];
+    if steady == steady::NO
         || s.flags & (flags::FIN | flags::SYN | flags::RST | flags::ACK) != flags::ACK
         || s.options & !opt::TIMESTAMPS != 0
         || s.packet & (packet::FIRST_FRAGMENT | packet::LENGTH_UNCERTAIN) != 0
@@ -129,14 +165,23 @@ fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option
     // sequence.rs: in order, of a size seen before, inside the window; and inside the unscaled one until more than that
     // was acknowledged. Not above what the window ever was, also without data (ack.rs, `pingpong`).
     let (len, end) = (s.payload_len, s.end());
-    if s.seq != me.snd_nxt || peer.ack.after(s.seq) || s.seq.after(peer.edge_max) {
+    if s.seq != me.snd_nxt || peer.ack.after(s.seq) || peer.has(half::EDGE) && s.seq.after(peer.edge_max) {
         return None;
     }
     if len > 0 {
         let grows = len > me.len_max as u32 && me.len_max != u16::MAX;
-        if grows || !end.after(s.seq) || me.has(half::OVER_RAW_PENDING) || beyond(me, peer, end) {
+        if grows || !end.after(s.seq) || me.has(half::OVER_RAW_PENDING) {
             return None;
         }
+    }
+    let fits = if steady == steady::WHOLE {
+        len == 0 || !beyond(me, peer, end)
+    } else {
+        (len == 0 || sequence::infers_nothing(me, &c.fault[dir.index()], peer, end))
+            && !(peer.flags & half::EDGE != 0 && me.has(half::SCALE_INFERRED) && end.distance(peer.edge_max) > 1)
+    };
+    if !fits {
+        return None;
     }
     // ack.rs: of what was sent, not backwards, not a duplicate; a window that is not withdrawn.
     if s.ack.after(peer.snd_nxt) || s.ack.before(me.ack) {
@@ -145,11 +190,28 @@ fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option
     if len == 0 && s.wnd == me.wnd && s.ack == me.ack && peer.snd_nxt.after(s.ack) {
         return None;
     }
-    let shift = if me.flags & peer.flags & half::WSCALE != 0 { me.wscale as u32 & 15 } else { 0 };
-    let edge = s.ack.add((s.wnd as u32) << shift);
-    if me.edge_max.after(edge.add(1 << shift)) {
+    let scales = steady == steady::WHOLE || peer.has(half::SCALE_INFERRED);
+    let window = if scales {
+        let shift = if steady == steady::MID_STREAM {
+            if !me.has(half::EDGE) || c.flags & conn::SCALE_INFERRED == 0 {
+                return None;
+            }
+            c.fault[dir.other().index()].peer_shift.wrapping_sub(1) as u32 & 15
+        } else if me.flags & peer.flags & half::WSCALE != 0 {
+            me.wscale as u32 & 15
+        } else {
+            0
+        };
+        let edge = s.ack.add((s.wnd as u32) << shift);
+        if me.edge_max.after(edge.add(1 << shift)) {
+            return None;
+        }
+        Window::Known(edge)
+    } else if me.has(half::EDGE) {
         return None;
-    }
+    } else {
+        Window::Unknown
+    };
     // timestamps.rs: there or not as ever, not backwards, no echo of the future.
     if s.has_option(opt::TIMESTAMPS) != me.has(half::TIMESTAMPS) {
         return None;
@@ -160,12 +222,12 @@ fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option
     {
         return None;
     }
-    identity::continues(me, s).then_some(edge)
+    identity::continues(me, s).then_some(window)
 }
 
 /// Whether data up to `end` is beyond the other end's window, or the first that is beyond its unscaled one.
 #[inline(always)]
-fn beyond(me: &Half, peer: &Half, end: crate::seq::SeqNum) -> bool {
+fn beyond(me: &Half, peer: &Half, end: SeqNum) -> bool {
     if peer.flags & half::WSCALE == 0 {
         return end.distance(peer.edge_max) > 1;
     }

@@ -241,6 +241,20 @@ fn infer_scale(me: &mut Half, fault: &mut Fault, una: SeqNum, peer_wnd: u32, end
     }
 }
 
+/// Whether [`infer_scale`] would do nothing about data of `me` that ends at `end`.
+#[inline(always)]
+pub(super) fn infers_nothing(me: &Half, fault: &Fault, peer: &Half, end: SeqNum) -> bool {
+    let (una, peer_wnd) = (peer.ack, peer.wnd as u32);
+    let in_flight = end.distance(una);
+    if peer_wnd == 0 || in_flight <= 0 || in_flight > MAX_WINDOW {
+        return true;
+    }
+    let shift = fault.peer_shift.wrapping_sub(1) as u32 & 15;
+    fault.peer_shift != 0
+        && in_flight as u32 <= peer_wnd.wrapping_add(1) << shift
+        && (me.has(half::SCALE_INFERRED) || (una.distance(fault.scale_from) as u32) < (3 * peer_wnd) << shift)
+}
+
 /// The largest size of a segment, and where it was first used.
 #[inline(always)]
 fn grows(me: &mut Half, fault: &mut Fault, s: &Segment, end: SeqNum) {

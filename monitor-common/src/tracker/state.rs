@@ -387,7 +387,8 @@ pub struct Connection {
     pub initiator: u8,
     /// [`crate::event::Stage`] last reported.
     pub reported: u8,
-    /// Per speaker, as of its last segment: whether [`super::predict`] may take what comes next. Written by the speaker.
+    /// Per speaker, as of its last segment: whether [`super::predict`] may take what comes next, one of
+    /// [`super::predict::steady`]. Written by the speaker.
     pub steady: [u8; 2],
     /// In the kernel's table only: not 0 while `fault` still holds what was there before, because all that came so far
     /// is the SYN, which needs none of it. A flood of SYNs would otherwise pay for ten cache lines each.

@@ -178,6 +178,26 @@ fn all_of_a_steady_transfer_is_predicted() {
     }
 }
 
+/// Also of one whose handshake was not seen, before its scale is inferred and after; what changes what is known of it is
+/// left to the full checks.
+#[test]
+fn nearly_all_of_a_transfer_seen_in_mid_stream_is_predicted() {
+    for wnd in [500, 60_000] {
+        let mut t = Talk::new([u32::MAX - 40_000, 7], true);
+        t.timestamps = true;
+        for i in 0..250 {
+            quiet!(t.send(A, data(1 + 2000 * i, 1000, 1 + 10 * i)));
+            quiet!(t.send(A, data(1001 + 2000 * i, 1000, 1 + 10 * i)));
+            quiet!(t.send(B, data(1 + 10 * i, 10, 2001 + 2000 * i).wnd(wnd)));
+            if i == 120 {
+                t.predicted = 0;
+            }
+        }
+        assert!(t.half(A).has(half::SCALE_INFERRED), "{wnd}");
+        assert_eq!(t.predicted, 3 * 129);
+    }
+}
+
 /// A mirror port shows each packet twice: the copy has the ID of the first and comes at once.
 #[test]
 fn the_same_packet_again_counts_once() {
