@@ -405,7 +405,7 @@ fn retransmission(
 fn backoff(fault: &mut Fault, dir: Direction, s: &Segment, peer_last_ns: u64, now_ns: u64, notes: &mut Notes) {
     let gap_us = (now_ns.saturating_sub(fault.rto_ns) / 1_000).min(u32::MAX as u64) as u32;
     if fault.rto_streak > 0 && fault.rto_seq == s.seq {
-        if fault.rto_streak == 1 || gap_us >= fault.rto_gap_us / 4 * 5 {
+        if fault.rto_streak == 1 || gap_us as u64 >= fault.rto_gap_us as u64 / 4 * 5 {
             fault.rto_streak = fault.rto_streak.saturating_add(1);
             if fault.rto_streak >= 3 {
                 notes.push(Anomaly::RtoBackoff, dir, s.seq, SeqNum(fault.rto_streak as u32));
