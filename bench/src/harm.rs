@@ -297,7 +297,6 @@ pub fn routed(player: &mut Player, agent: &mut Agent, rounds: u32, packets: u32)
                 let sent = forwarded()? - before;
                 ensure!(sent >= u64::from(packets) / 100 * 99, "of {packets} packets only {sent} were forwarded");
                 agent.drain();
-
                 drop(links);
                 if road == Road::Conntrack {
                     nft("delete table inet whyrst\n")?;
