@@ -181,19 +181,20 @@ pub fn reading(player: &mut Player, agent: &mut Agent, rounds: u32) -> Result<Re
     let mut play = Play::new(&conversation, CONNECTIONS, true);
     let program = agent.program(Hook::Xdp)?;
     let packets = conversation.frames.len() as u32 * CONNECTIONS;
-    let mut figures = Vec::new();
+    let (mut figures, mut bytes) = (Vec::new(), 0);
     for _ in 0..rounds * 10 {
         player.run(Hook::Xdp, &program, &mut play, packets)?;
         let start = Instant::now();
         let mut taken = 0u32;
         while let Some(item) = agent.events.next() {
-            if let Some(bytes) = item.get(..size_of::<Event>()) {
-                black_box(bytemuck::pod_read_unaligned::<Event>(bytes));
+            if let Some(event) = Event::read(&item) {
+                black_box(event);
+                bytes = item.len();
                 taken += 1;
             }
         }
         figures.push(f64::from(taken) / start.elapsed().as_secs_f64());
         ensure!(taken == CONNECTIONS, "{taken} events of {CONNECTIONS}");
     }
-    Ok(Reading { bytes: size_of::<Event>() + 8, per_second: Spread::of(figures) })
+    Ok(Reading { bytes: bytes + 8, per_second: Spread::of(figures) })
 }

@@ -2,7 +2,7 @@
 //! nothing of one life is left in the next.
 
 use monitor_common::SeqNum;
-use monitor_common::engine::{self, Admission, Former};
+use monitor_common::engine::{self, Admission, Former, Predicted};
 use monitor_common::evidence::{ENTRIES, Evidence, Recorder};
 use monitor_common::flow::{Direction, FlowKey, v4};
 use monitor_common::segment::{Segment, flags, opt};
@@ -27,10 +27,14 @@ pub fn run(data: &[u8]) {
             tracker::begin(&mut c, &key, &s, 0, now_ns);
         }
         let (mut short_cut, mut last) = (c, recorder);
-        let predicted = engine::predict(&mut short_cut, &mut last, dir, hook, &s, now_ns);
-        assert!(predicted || (short_cut, last) == (c, recorder), "what is not predicted is left alone");
+        let mut moved = Notes::default();
+        let predicted = engine::predict(&mut short_cut, &mut last, dir, hook, &s, now_ns, &mut moved);
+        assert!(
+            predicted != Predicted::No || (short_cut, last) == (c, recorder),
+            "what is not predicted is left alone"
+        );
         if engine::admit(&mut c, dir, hook, &s) != Admission::Track {
-            assert!(!predicted, "a segment that does not count was predicted");
+            assert_eq!(predicted, Predicted::No, "a segment that does not count was predicted");
             continue;
         }
         if engine::starts_new_life(&c, dir, &s) {
@@ -47,8 +51,14 @@ pub fn run(data: &[u8]) {
         engine::track(&mut c, &mut recorder, dir, hook, &s, now_ns, &mut notes);
         evidence.enter(dir, &mut notes, now_ns);
         let why = engine::why(&c, dir, &notes);
-        if predicted {
-            assert_eq!((notes.count, why, notes.before), (0, 0, notes.after), "predicted: {s:?}");
+        if predicted != Predicted::No {
+            if predicted == Predicted::Yes {
+                moved.clear();
+                (moved.before, moved.after) = (notes.after, notes.after);
+            }
+            moved.note = notes.note;
+            assert_eq!(moved, notes, "predicted: {s:?}");
+            assert!(why == 0 || !engine::needs_evidence(why, &notes), "predicted: {s:?}");
             assert_eq!((short_cut, last), (c, recorder), "predicted: {s:?}");
         }
         check(&before, &c, dir, &s, &notes, &evidence);

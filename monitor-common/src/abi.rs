@@ -9,7 +9,7 @@ use crate::tracker::state::Connection;
 use bytemuck::{Pod, Zeroable};
 
 /// Raised when any shared layout changes; part of the pin path.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Ways of one set of the connection table.
 pub const WAYS: usize = 16;

@@ -1,6 +1,6 @@
 //! What a shell (kernel program or offline reader) does with a parsed packet, in its order:
 //!
-//! 0. [`predict`]: done, if the segment is what comes next on a connection with which nothing is wrong.
+//! 0. [`predict`]: instead of 1 to 3, if the segment is what comes next on a connection with which nothing is wrong.
 //! 1. [`admit`]: is this the observation of the speaker that counts?
 //! 2. [`starts_new_life`]: report the old connection, keep [`Former`], zero the entry, [`restart`].
 //! 3. [`track`]: tracker and flight recorder; fills the [`Notes`].
@@ -107,8 +107,19 @@ fn reported_state(sync: &Sync) -> u8 {
     if sync.state == sync_state::SUSPECT && sync.hard == 0 { sync_state::IN_SYNC } else { sync.state }
 }
 
+/// What [`predict`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Predicted {
+    /// Nothing: the segment needs [`admit`] and [`track`].
+    No,
+    /// All that they would have done. There is nothing to note, count or report.
+    Yes,
+    /// The same, and the phase is another one: the notes say which, and the shell goes on as after [`track`].
+    Moved,
+}
+
 /// Tracks and records the segment if it is one of the many in which there is nothing to find: exactly as [`admit`] and
-/// [`track`] would. False, and nothing is done, if it needs those.
+/// [`track`] would.
 #[inline(always)]
 pub fn predict(
     c: &mut Connection,
@@ -117,19 +128,37 @@ pub fn predict(
     hook: u8,
     s: &Segment,
     now_ns: u64,
-) -> bool {
-    let me = &c.half[dir.index()];
+    notes: &mut Notes,
+) -> Predicted {
+    let (me, peer) = (&c.half[dir.index()], &c.half[dir.other().index()]);
     let (number, fed_by) = (me.segments, me.fed_by);
+    // Whether the phase depends on this segment.
+    let moves = !me.has(half::ACKED) || s.has(flags::FIN) || (me.flags | peer.flags) & half::FIN != 0;
+    let before = if moves { c.phase() } else { Phase::Established };
     let taken = if fed_by == hook {
         predict::on_segment(c, dir, s, now_ns)
+    } else if fed_by != 0 || !s.has(flags::SYN) {
+        false
+    } else if s.has(flags::ACK) {
+        predict::on_answer(c, dir, s, now_ns)
     } else {
-        fed_by == 0 && predict::on_opening(c, dir, s, now_ns)
+        predict::on_opening(c, dir, s, now_ns)
     };
-    if taken {
-        c.half[dir.index()].fed_by = hook;
-        recorder.put(dir, number, s, now_ns);
+    if !taken {
+        return Predicted::No;
     }
-    taken
+    c.half[dir.index()].fed_by = hook;
+    recorder.put(dir, number, s, now_ns);
+    if !moves {
+        return Predicted::Yes;
+    }
+    let after = c.phase();
+    if after as u8 == before as u8 {
+        return Predicted::Yes;
+    }
+    notes.clear();
+    (notes.before, notes.after) = (before as u8, after as u8);
+    Predicted::Moved
 }
 
 /// Whether this is the speaker's last packet once more, as a mirror port of both directions shows each, a capture of two

@@ -5,6 +5,7 @@ use crate::flow::FlowKey;
 use crate::tracker::notes::Notes;
 use crate::tracker::state::Connection;
 use bytemuck::{Pod, Zeroable};
+use core::mem::{offset_of, size_of};
 
 /// Bits of [`Event::why`].
 pub mod why {
@@ -45,7 +46,7 @@ pub mod identity {
 
 /// [`Event::tag`].
 pub mod tag {
-    /// An [`super::Event`] alone.
+    /// An [`super::Event`] alone, or a [`super::Faultless`].
     pub const BRIEF: u32 = 0x6272_6531;
     /// A [`super::FullEvent`], or a [`super::Recorded`].
     pub const FULL: u32 = 0x6675_6c31;
@@ -79,7 +80,30 @@ pub struct Event {
     /// The segment that caused the report.
     pub record: Record,
     pub notes: Notes,
+    /// Last, and its faults last in it: see [`Faultless`].
     pub connection: Connection,
+}
+
+/// An [`Event`] without the connection's faults, which were never written: it was predicted from its first segment to the
+/// close that is reported, as most are.
+pub type Faultless = [u64; offset_of!(Event, connection) / 8 + offset_of!(Connection, fault) / 8];
+
+impl Event {
+    /// Of a brief report's bytes, with or without faults; `None` if they are too few.
+    pub fn read(bytes: &[u8]) -> Option<Event> {
+        let mut event: Event = read(bytes, size_of::<Faultless>())?;
+        event.connection.bare = 0;
+        Some(event)
+    }
+}
+
+/// A value of which at least `least` bytes were sent, and all of it if there are more.
+fn read<T: Pod>(bytes: &[u8], least: usize) -> Option<T> {
+    let mut value = T::zeroed();
+    let room = bytemuck::bytes_of_mut(&mut value);
+    let sent = if bytes.len() < room.len() { least } else { room.len() };
+    room[..sent].copy_from_slice(bytes.get(..sent)?);
+    Some(value)
 }
 
 /// A report with everything that a verdict needs.
@@ -104,14 +128,7 @@ pub struct Recorded {
 impl FullEvent {
     /// Of a report's bytes, with or without evidence; `None` if they are too few.
     pub fn read(bytes: &[u8]) -> Option<FullEvent> {
-        if bytes.len() < core::mem::size_of::<Recorded>() {
-            return None;
-        }
-        let mut full = FullEvent::zeroed();
-        let room = bytemuck::bytes_of_mut(&mut full);
-        let sent = if bytes.len() < room.len() { core::mem::size_of::<Recorded>() } else { room.len() };
-        room[..sent].copy_from_slice(&bytes[..sent]);
-        Some(full)
+        read(bytes, size_of::<Recorded>())
     }
 }
 
@@ -163,8 +180,8 @@ pub struct KernelEvent {
 }
 
 const _: () = {
-    assert!(core::mem::size_of::<Event>().is_multiple_of(8));
-    assert!(core::mem::size_of::<FullEvent>().is_multiple_of(8));
-    assert!(core::mem::offset_of!(FullEvent, evidence) == core::mem::size_of::<Recorded>());
-    assert!(core::mem::size_of::<KernelEvent>() == 144);
+    assert!(size_of::<Event>().is_multiple_of(8) && offset_of!(Event, connection).is_multiple_of(8));
+    assert!(size_of::<FullEvent>().is_multiple_of(8));
+    assert!(offset_of!(FullEvent, evidence) == size_of::<Recorded>());
+    assert!(size_of::<KernelEvent>() == 144);
 };

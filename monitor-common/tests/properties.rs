@@ -110,7 +110,7 @@ fn cases(cases: u32) -> ProptestConfig {
 fn same_state(one: &Talk, other: &Talk) -> Result<(), TestCaseError> {
     for who in [A, B] {
         let numbers = |t: &Talk| {
-            let (h, f) = (t.half(who), t.fault(who));
+            let (h, r, f) = (t.half(who), t.reach(who), t.fault(who));
             let (sent, acks) = (&f.candidates[candidate::BEYOND_WINDOW], &f.candidates[candidate::ACK_UNSENT]);
             let sacks = &f.candidates[candidate::SACK_UNSENT];
             let own = [
@@ -128,8 +128,8 @@ fn same_state(one: &Talk, other: &Talk) -> Result<(), TestCaseError> {
                 ("shadow_end", f.shadow_end),
                 ("next_iss", f.next_iss),
                 ("rexmit_seq", f.rexmit_seq),
-                ("len_max_end", f.len_max_end),
-                ("over_raw_end", f.over_raw_end),
+                ("len_max_end", r.len_max_end),
+                ("over_raw_end", r.over_raw_end),
                 ("scale_from", f.scale_from),
             ];
             let others = [

@@ -4,9 +4,10 @@ use crate::maps::{EMPTY, EVENTS, EVIDENCE, FLOWS, RING_HALF, SCRATCH};
 use crate::table;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_ringbuf_query};
+use core::mem::offset_of;
 use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
-use monitor_common::event::{Event, FullEvent, KernelEvent, Recorded, tag, why};
+use monitor_common::event::{Event, Faultless, FullEvent, KernelEvent, Recorded, tag, why};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::Direction;
 use monitor_common::tracker::notes::NO_RESET;
@@ -132,12 +133,40 @@ fn evidence_of(slot: u32, created_ns: u64) -> Option<*mut Evidence> {
 #[inline(always)]
 fn brief(hooked: u32, head: &Head, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
+    let Some(c) = table::connection(scratch.slot) else { return };
+    if c.bare != 0 {
+        faultless(hooked, head, now_ns);
+        return;
+    }
     let Some(mut room) = EVENTS.reserve_untyped::<Event>(0) else {
         lost(scratch);
         return;
     };
     // SAFETY: the room is writable memory of the event's size.
-    unsafe { fill(room.as_mut_ptr(), scratch, head, tag::BRIEF, now_ns) };
+    unsafe {
+        fill(room.as_mut_ptr(), scratch, head, tag::BRIEF, now_ns);
+        copy(Some(&raw const *c), &raw mut (*room.as_mut_ptr()).connection);
+    }
+    room.submit(QUIET);
+    scratch.counters.events_sent += 1;
+}
+
+/// A brief report of a connection whose faults were never written.
+#[inline(always)]
+fn faultless(hooked: u32, head: &Head, now_ns: u64) {
+    type Before = [u64; offset_of!(Connection, fault) / 8];
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(mut room) = EVENTS.reserve_untyped::<Faultless>(0) else {
+        lost(scratch);
+        return;
+    };
+    let p = room.as_mut_ptr().cast::<Event>();
+    let c = FLOWS.get_ptr(scratch.slot).map(|f| unsafe { &raw const (*f).connection });
+    // SAFETY: the room is writable memory up to the event's faults, and no more of it is written.
+    unsafe {
+        fill(p, scratch, head, tag::BRIEF, now_ns);
+        copy(c.map(|c| c.cast::<Before>()), (&raw mut (*p).connection).cast::<Before>());
+    }
     room.submit(QUIET);
     scratch.counters.events_sent += 1;
 }
@@ -153,6 +182,7 @@ fn full(hooked: u32, head: &Head, evidence: *const Evidence, now_ns: u64) {
     // SAFETY: the room is writable memory of the event's size; sources are map values of the copied type.
     unsafe {
         fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).connection), &raw mut (*p).event.connection);
         copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
         copy(Some(evidence), &raw mut (*p).evidence);
     }
@@ -172,6 +202,7 @@ fn recorded(hooked: u32, head: &Head, now_ns: u64) {
     // SAFETY: as in `full`.
     unsafe {
         fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).connection), &raw mut (*p).event.connection);
         copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
     }
     room.submit(QUIET);
@@ -205,8 +236,10 @@ unsafe fn copy<T>(from: Option<*const T>, to: *mut T) {
     unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from.cast()) };
 }
 
+/// All but the connection.
+///
 /// # Safety
-/// `e` points to writable memory for an event.
+/// `e` points to writable memory for an event up to its connection.
 #[inline(always)]
 unsafe fn fill(e: *mut Event, scratch: &Scratch, head: &Head, tag: u32, now_ns: u64) {
     // SAFETY: by the caller.
@@ -225,7 +258,6 @@ unsafe fn fill(e: *mut Event, scratch: &Scratch, head: &Head, tag: u32, now_ns: 
         let r = &raw mut (*e).record;
         (*r).fill(&scratch.packet.segment, now_ns);
         copy(Some(&raw const scratch.notes), &raw mut (*e).notes);
-        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).connection), &raw mut (*e).connection);
     }
 }
 

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_pull_data};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::warn;
 use monitor_common::abi::{Scratch, complaint};
-use monitor_common::engine::{self, Admission, Former};
+use monitor_common::engine::{self, Admission, Former, Predicted};
 use monitor_common::flow::Direction;
 use monitor_common::icmp;
 use monitor_common::parse::{self, Reason};
@@ -170,10 +170,15 @@ fn now() -> u64 {
 #[inline(always)]
 fn tracked(hooked: u32) {
     let now_ns = now();
-    if find(hooked, now_ns) && !predicted(hooked, now_ns) && track(hooked, now_ns) {
-        tally(hooked);
-        emit::report(hooked, now_ns);
+    if !find(hooked, now_ns) {
+        return;
     }
+    let left = predicted(hooked, now_ns);
+    if left == next::NOTHING || left == next::CHECK && !track(hooked, now_ns) {
+        return;
+    }
+    tally(hooked);
+    emit::report(hooked, now_ns);
 }
 
 /// What an ICMP message says about a tracked connection, into its evidence.
@@ -215,17 +220,29 @@ fn find(hooked: u32, now_ns: u64) -> bool {
     }
 }
 
-/// Whether the packet is one of the many in which there is nothing to find; then it is done.
+/// What is left to do with a packet.
+mod next {
+    pub const CHECK: u32 = 0;
+    pub const REPORT: u32 = 1;
+    pub const NOTHING: u32 = 2;
+}
+
+/// Takes the packet if it is one of the many in which there is nothing to find. One of [`next`].
 #[inline(always)]
-fn predicted(hooked: u32, now_ns: u64) -> bool {
+fn predicted(hooked: u32, now_ns: u64) -> u32 {
     if PREDICT.load() == 0 {
-        return false;
+        return next::CHECK;
     }
-    let Some(scratch) = scratch(hooked) else { return true };
-    let Some(flow) = table::flow(scratch.slot) else { return true };
+    let Some(scratch) = scratch(hooked) else { return next::NOTHING };
+    let Some(flow) = table::flow(scratch.slot) else { return next::NOTHING };
     let (dir, segment) = (scratch.packet.direction(), &scratch.packet.segment);
-    let done = engine::predict(&mut flow.connection, &mut flow.recorder, dir, scratch.hook as u8, segment, now_ns);
-    if done {
+    let (c, recorder, notes) = (&mut flow.connection, &mut flow.recorder, &mut scratch.notes);
+    let left = match engine::predict(c, recorder, dir, scratch.hook as u8, segment, now_ns, notes) {
+        Predicted::No => next::CHECK,
+        Predicted::Moved => next::REPORT,
+        Predicted::Yes => next::NOTHING,
+    };
+    if left != next::CHECK {
         scratch.counters.segments += scratch.wire_segments as u64;
         scratch.counters.payload_bytes += segment.payload_len as u64;
     }
@@ -233,8 +250,8 @@ fn predicted(hooked: u32, now_ns: u64) -> bool {
     let cell = &raw mut scratch.cell;
     // SAFETY: a field of the scratch memory.
     unsafe {
-        core::ptr::write_volatile(cell, done as u32);
-        core::ptr::read_volatile(cell) != 0
+        core::ptr::write_volatile(cell, left);
+        core::ptr::read_volatile(cell)
     }
 }
 

@@ -247,7 +247,7 @@ fn fill(
     emit::zero(unsafe { &mut *(&raw mut *c).cast::<[u64; offset_of!(Connection, fault) / 8]>() });
     c.bare = 1;
     tracker::begin(c, key, segment, 0, now_ns);
-    // What `worth_of` makes of its first segment, which may be predicted and is not classified then.
+    // What `worth_of` makes of its first segment, which is not classified if it is predicted.
     let own_attempt = hook == Hook::Egress as u32 && segment.has(flags::SYN);
     s.class[w] = if own_attempt { class::ANSWERED } else { class::HALF_OPEN };
     // SAFETY: published last, and not moved before the entry's stores.

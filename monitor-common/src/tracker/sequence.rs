@@ -2,7 +2,7 @@
 
 use super::identity;
 use super::notes::Notes;
-use super::state::{Candidate, Connection, Fault, Half, candidate, half, weight};
+use super::state::{Candidate, Connection, Fault, Half, Reach, candidate, half, weight};
 use super::{OLD_ACK_SPAN, SECOND, settle};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
@@ -75,6 +75,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     let peer_wnd = p.wnd as u32;
     let found = probe(&c.half[dir.index()], p, s);
     let me = &mut c.half[dir.index()];
+    let reach = &mut c.reach[dir.index()];
     let fault = &mut c.fault[dir.index()];
 
     if let Some(anomaly) = found {
@@ -128,7 +129,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
     }
     if consumes && end.at_or_before(nxt) {
         let peer = Peer { una_known, una, stuck_ns, dup_acks, certain, wnd_max: peer_wnd_max, last_ns: peer_last_ns };
-        retransmission(me, fault, dir, s, &peer, now_ns, notes);
+        retransmission(me, reach, fault, dir, s, &peer, now_ns, notes);
         return;
     }
     if edge_known {
@@ -193,9 +194,9 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, 
         }
         if s.payload_len > 0 {
             me.flags |= half::DATA;
-            grows(me, fault, s, end);
+            grows(me, reach, s, end);
             if una_known && peer_flags & half::WSCALE != 0 && peer_wscale > 0 {
-                over_raw(me, fault, una, una.add(peer_wnd), end);
+                me.flags = over_raw(me.flags, reach, una, una.add(peer_wnd), end);
             }
             if !me.has(half::RTT_PENDING) || una_known && una.at_or_after(me.rtt_seq) {
                 me.flags |= half::RTT_PENDING;
@@ -257,31 +258,31 @@ pub(super) fn infers_nothing(me: &Half, fault: &Fault, peer: &Half, end: SeqNum)
 
 /// The largest size of a segment, and where it was first used.
 #[inline(always)]
-fn grows(me: &mut Half, fault: &mut Fault, s: &Segment, end: SeqNum) {
+pub(super) fn grows(me: &mut Half, reach: &mut Reach, s: &Segment, end: SeqNum) {
     let len = s.payload_len.min(u16::MAX as u32) as u16;
     if len > me.len_max {
-        fault.len_max_before = me.len_max;
-        fault.len_max_end = end;
+        reach.len_max_before = me.len_max;
+        reach.len_max_end = end;
         me.len_max = len;
     }
 }
 
 /// The first data beyond the other end's unscaled window, and its acknowledgement. Scaling is on only if both offered it
-/// (RFC 7323 section 2.2).
+/// (RFC 7323 section 2.2). Gives the sender's flags.
 #[inline(always)]
-fn over_raw(me: &mut Half, fault: &mut Fault, una: SeqNum, raw_edge: SeqNum, end: SeqNum) {
-    if me.has(half::ACKED_OVER_RAW) || !me.has(half::WSCALE) {
-        return;
+pub(super) fn over_raw(flags: u32, reach: &mut Reach, una: SeqNum, raw_edge: SeqNum, end: SeqNum) -> u32 {
+    if flags & half::ACKED_OVER_RAW != 0 || flags & half::WSCALE == 0 {
+        return flags;
     }
-    if me.has(half::OVER_RAW_PENDING) {
-        if una.at_or_after(fault.over_raw_end) {
-            me.flags |= half::ACKED_OVER_RAW;
-            me.flags &= !half::OVER_RAW_PENDING;
+    if flags & half::OVER_RAW_PENDING != 0 {
+        if una.at_or_after(reach.over_raw_end) {
+            return flags & !half::OVER_RAW_PENDING | half::ACKED_OVER_RAW;
         }
     } else if end.after(raw_edge) {
-        me.flags |= half::OVER_RAW_PENDING;
-        fault.over_raw_end = end;
+        reach.over_raw_end = end;
+        return flags | half::OVER_RAW_PENDING;
     }
+    flags
 }
 
 /// The segment starts beyond what was sent: the bytes between were lost, reordered, missed here or never sent.
@@ -335,8 +336,10 @@ struct Peer {
 
 /// Everything in the segment was sent before.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one inlined step of on_segment; the values are read once there")]
 fn retransmission(
     me: &mut Half,
+    reach: &mut Reach,
     fault: &mut Fault,
     dir: Direction,
     s: &Segment,
@@ -368,7 +371,7 @@ fn retransmission(
     // Of what was sent twice an acknowledgement does not tell which arrived (Karn), and the second may have been within a
     // limit that the first was not.
     me.flags &= !(half::RTT_PENDING | half::OVER_RAW_PENDING);
-    grows(me, fault, s, end);
+    grows(me, reach, s, end);
     fault.rexmits = fault.rexmits.saturating_add(1);
     fault.rexmit_seq = s.seq;
     fault.rexmit_len = s.payload_len;

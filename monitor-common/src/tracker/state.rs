@@ -57,7 +57,7 @@ pub mod half {
     pub const HOLE_NEVER_RETRANSMITTED: u32 = 1 << 25;
     /// `fault.sack_right` is valid.
     pub const SACK_RIGHT: u32 = 1 << 26;
-    /// `fault.over_raw_end` waits for its acknowledgement.
+    /// `reach.over_raw_end` waits for its acknowledgement.
     pub const OVER_RAW_PENDING: u32 = 1 << 27;
     /// A segment that ended, when it was first sent, above the other end's acknowledgement plus its window field taken
     /// without the scale was acknowledged: nothing on the path drops by the unscaled window. Entered with the speaker's
@@ -290,6 +290,20 @@ pub struct Sync {
     pub kind: u8,
 }
 
+/// How far one direction has gone beyond what it did before; its first segments write it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Reach {
+    /// End of the first segment of `half.len_max` bytes. While the other end's acknowledgement is below it, every
+    /// acknowledged segment had at most `len_max_before` bytes.
+    pub len_max_end: SeqNum,
+    /// End of the segment that [`half::OVER_RAW_PENDING`] is about.
+    pub over_raw_end: SeqNum,
+    /// Largest payload before the first segment of `half.len_max` bytes.
+    pub len_max_before: u16,
+    pub pad: [u8; 6],
+}
+
 /// One direction, the part that only abnormal segments touch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -327,11 +341,6 @@ pub struct Fault {
     /// Last retransmission, for DSACKs that are shifted from it.
     pub rexmit_seq: SeqNum,
     pub rexmit_len: u32,
-    /// End of the first segment of `half.len_max` bytes. While the other end's acknowledgement is below it, every
-    /// acknowledged segment had at most `len_max_before` bytes.
-    pub len_max_end: SeqNum,
-    /// End of the segment that [`half::OVER_RAW_PENDING`] is about.
-    pub over_raw_end: SeqNum,
     /// The other end's acknowledgement when `peer_shift` was last raised.
     pub scale_from: SeqNum,
     pub dsack_shift: u32,
@@ -344,8 +353,6 @@ pub struct Fault {
     pub pingpongs: u16,
     pub rexmits: u16,
     pub gaps_confirmed: u16,
-    /// Largest payload before the first segment of `half.len_max` bytes.
-    pub len_max_before: u16,
     pub phantom_hits: u8,
     pub ts_regress_run: u8,
     pub ts_regress_hits: u8,
@@ -370,7 +377,7 @@ pub struct Fault {
     pub jump_hits: u8,
     /// 1: different packets of this speaker had one IPv4 ID, which tells nothing then.
     pub same_id: u8,
-    pub pad: [u8; 10],
+    pub pad: [u8; 4],
 }
 
 /// State of one connection, both directions.
@@ -391,10 +398,11 @@ pub struct Connection {
     /// [`super::predict::steady`]. Written by the speaker.
     pub steady: [u8; 2],
     /// In the kernel's table only: not 0 while `fault` still holds what was there before, because all that came so far
-    /// is the SYN, which needs none of it. A flood of SYNs would otherwise pay for ten cache lines each.
+    /// was predicted and needs none of it. A flood of SYNs would otherwise pay for ten cache lines each.
     pub bare: u8,
     pub pad: [u8; 7],
     pub half: [Half; 2],
+    pub reach: [Reach; 2],
     pub fault: [Fault; 2],
 }
 
@@ -515,7 +523,7 @@ impl Connection {
         me.has(half::ACKED_OVER_RAW)
             || me.has(half::OVER_RAW_PENDING)
                 && peer.has(half::ACKED)
-                && peer.ack.at_or_after(self.fault[speaker.index()].over_raw_end)
+                && peer.ack.at_or_after(self.reach[speaker.index()].over_raw_end)
     }
 
     /// Time of the last segment either way.
@@ -529,6 +537,6 @@ impl Connection {
 const _: () = {
     assert!(core::mem::size_of::<Half>() == 128);
     assert!(core::mem::offset_of!(Half, data_ns) == 64);
-    assert!(core::mem::size_of::<Fault>() == 320);
+    assert!(core::mem::size_of::<Fault>() == 304);
     assert!(core::mem::size_of::<Connection>() == 960);
 };

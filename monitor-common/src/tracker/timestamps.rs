@@ -2,14 +2,14 @@
 
 use super::notes::Notes;
 use super::settle;
-use super::state::{Candidate, Connection, candidate, half};
+use super::state::{Candidate, Connection, Half, candidate, half};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
 use crate::segment::{Segment, opt};
 use crate::seq::SeqNum;
 
 /// One second of the usual 1000 Hz timestamp clock. Reordering of milliseconds regresses by a few ticks.
-pub(super) const TS_HARD: i32 = 1000;
+const TS_HARD: i32 = 1000;
 /// Where old segments come in a row: also a microsecond clock (Linux 6.7) reorders by less.
 const TS_HARD_RUN: i32 = 60_000;
 
@@ -18,11 +18,8 @@ const TS_HARD_RUN: i32 = 60_000;
 #[inline(always)]
 pub fn on_echo(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
     let peer = &c.half[dir.other().index()];
-    if !s.has_option(opt::TIMESTAMPS) || !peer.has(half::TIMESTAMPS) {
-        return;
-    }
     let (ts_hi, judge_segments) = (peer.ts_hi, peer.segments);
-    if (s.tsecr.wrapping_sub(ts_hi) as i32) <= TS_HARD || gaps(c) {
+    if !is_future(peer, s) || gaps(c) {
         return;
     }
     let settled = c.fault[dir.other().index()].settled[candidate::TSECR_FUTURE];
@@ -34,6 +31,13 @@ pub fn on_echo(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
         ..Candidate::default()
     };
     settle::raise(&mut c.half[dir.index()], &mut c.fault[dir.index()], candidate::TSECR_FUTURE, settled, new);
+}
+
+/// Whether the segment echoes what its receiver's clock has not come to.
+#[inline(always)]
+pub(super) fn is_future(peer: &Half, s: &Segment) -> bool {
+    let both = s.has_option(opt::TIMESTAMPS) && peer.has(half::TIMESTAMPS);
+    both && s.tsecr.wrapping_sub(peer.ts_hi) as i32 > TS_HARD
 }
 
 /// What `dir`'s own clock says to the echo that the other end sent: it has not come to it even now, or packets of it were

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use monitor_common::anomaly::Anomaly;
-use monitor_common::engine;
+use monitor_common::engine::{self, Predicted};
 use monitor_common::event::why;
 use monitor_common::evidence::{Evidence, Recorder};
 use monitor_common::flow::{Direction, FlowKey, v4};
@@ -13,7 +13,7 @@ use monitor_common::segment::{Segment, flags, opt};
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker;
 use monitor_common::tracker::notes::{HARD, Note, Notes};
-use monitor_common::tracker::state::{Connection, Fault, Half, Hook, sync_state};
+use monitor_common::tracker::state::{Connection, Fault, Half, Hook, Phase, Reach, sync_state};
 
 pub const MS: u64 = 1_000_000;
 /// Any time that is not 0.
@@ -275,6 +275,10 @@ impl Talk {
         &self.c.half[self.dir(who).index()]
     }
 
+    pub fn reach(&self, who: Who) -> &Reach {
+        &self.c.reach[self.dir(who).index()]
+    }
+
     pub fn fault(&self, who: Who) -> &Fault {
         &self.c.fault[self.dir(who).index()]
     }
@@ -373,8 +377,9 @@ impl Talk {
         }
         let hook = self.hook[who as usize] as u8;
         let (mut short_cut, mut last) = (self.c, self.recorder);
-        let predicted = engine::predict(&mut short_cut, &mut last, dir, hook, segment, now_ns);
-        if !predicted {
+        let mut moved = Notes::default();
+        let predicted = engine::predict(&mut short_cut, &mut last, dir, hook, segment, now_ns, &mut moved);
+        if predicted == Predicted::No {
             assert_eq!((short_cut, last), (self.c, self.recorder), "what is not predicted is left alone");
         }
         assert_eq!(engine::admit(&mut self.c, dir, hook, segment), engine::Admission::Track);
@@ -389,10 +394,16 @@ impl Talk {
         self.evidence.enter(dir, &mut self.notes, now_ns);
         self.hard += self.notes.hard as u32;
         self.why = engine::why(&self.c, dir, &self.notes);
-        if predicted {
+        if predicted != Predicted::No {
             self.predicted += 1;
-            assert_eq!(self.words(), "", "{segment:?} was predicted");
-            assert_eq!((self.why, self.notes.before), (0, self.notes.after));
+            if predicted == Predicted::Yes {
+                moved.clear();
+                (moved.before, moved.after) = (self.notes.after, self.notes.after);
+            }
+            moved.note = self.notes.note;
+            assert_eq!(moved, self.notes, "{segment:?} was predicted");
+            let closed = self.notes.after == Phase::TimeWait as u8 && self.notes.before != self.notes.after;
+            assert_eq!(self.why, if closed { why::CLOSE } else { 0 }, "{segment:?} was predicted");
             assert_eq!(short_cut, self.c, "{segment:?} was predicted");
             assert_eq!(last, self.recorder);
         }

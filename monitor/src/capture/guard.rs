@@ -216,7 +216,10 @@ impl Guard {
             let head = u32::from_ne_bytes([item[0], item[1], item[2], item[3]]);
             match (head, expected.next()) {
                 (tag::BRIEF, Some(Report::Brief(host))) => {
-                    let mut kernel: Event = bytemuck::pod_read_unaligned(&item[..size_of::<Event>()]);
+                    let Some(mut kernel) = Event::read(&item) else {
+                        let difference = format!("{} bytes", item.len());
+                        return Err(GuardError::Differ { at: at(), what: "a report's length", difference });
+                    };
                     kernel.slot = 0;
                     let mut host = *host;
                     stale_notes_cleared(&mut kernel.notes);

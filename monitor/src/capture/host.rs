@@ -10,7 +10,7 @@ use super::sweep::{Pressure, limit_ns};
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use monitor_common::engine::{self, Admission, Former};
+use monitor_common::engine::{self, Admission, Former, Predicted};
 use monitor_common::event::{Event, FullEvent, tag, why};
 use monitor_common::evidence::{Evidence, Record, Recorder};
 use monitor_common::flow::{Direction, FlowKey};
@@ -123,30 +123,38 @@ impl Engine {
                 entry.insert(slot).into_mut()
             }
         };
-        if engine::predict(&mut slot.connection, &mut slot.recorder, dir, hook as u8, segment, now_ns) {
-            self.notes.clear();
-            return Tracked { ended: None, report: Report::None, passed_over: false };
-        }
-        if engine::admit(&mut slot.connection, dir, hook as u8, segment) != Admission::Track {
-            return Tracked { ended: None, report: Report::None, passed_over: true };
-        }
-        let ended = engine::starts_new_life(&slot.connection, dir, segment).then(|| {
-            let former = slot.clone();
-            let carried = Former::of(&slot.connection, dir);
-            slot.connection = Connection::default();
-            engine::restart(&mut slot.connection, &carried, dir, segment, now_ns);
-            slot.evidence = None;
-            *opened += 1;
-            former
-        });
         let notes = &mut self.notes;
-        engine::track(&mut slot.connection, &mut slot.recorder, dir, hook as u8, segment, now_ns, notes);
-        if notes.count > 0 {
-            enter(slot, dir, notes, now_ns);
+        let (c, recorder, hook_number) = (&mut slot.connection, &mut slot.recorder, hook as u8);
+        let predicted = engine::predict(c, recorder, dir, hook_number, segment, now_ns, notes);
+        let mut ended = None;
+        match predicted {
+            Predicted::Yes => notes.clear(),
+            Predicted::Moved => {}
+            Predicted::No => {
+                if engine::admit(c, dir, hook_number, segment) != Admission::Track {
+                    return Tracked { ended: None, report: Report::None, passed_over: true };
+                }
+                if engine::starts_new_life(c, dir, segment) {
+                    ended = Some(slot.clone());
+                    let carried = Former::of(&slot.connection, dir);
+                    slot.connection = Connection::default();
+                    engine::restart(&mut slot.connection, &carried, dir, segment, now_ns);
+                    slot.evidence = None;
+                    *opened += 1;
+                }
+                let (c, recorder) = (&mut slot.connection, &mut slot.recorder);
+                engine::track(c, recorder, dir, hook_number, segment, now_ns, notes);
+                if notes.count > 0 {
+                    enter(slot, dir, notes, now_ns);
+                }
+            }
         }
         let had_payload = slot.payload.is_some();
         look(slot);
         self.payloads = self.payloads + usize::from(slot.payload.is_some()) - usize::from(had_payload);
+        if predicted == Predicted::Yes {
+            return Tracked { ended: None, report: Report::None, passed_over: false };
+        }
         let why = engine::why(&slot.connection, dir, notes);
         let report = if why == 0 {
             Report::None
@@ -293,5 +301,53 @@ fn event(slot: &Slot, packet: &Packet, notes: &Notes, hook: Hook, why: u8, tag: 
         record,
         notes: *notes,
         connection: slot.connection,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use monitor_common::flow::v4;
+    use monitor_common::segment::{Segment, flags};
+    use monitor_common::seq::SeqNum;
+
+    /// A connection with which nothing is wrong is predicted from its first segment to its last; its payload is what a
+    /// later overlap is compared with.
+    #[test]
+    fn every_tracked_packet_is_looked_at_and_a_clean_close_is_reported() {
+        let mut engine = Engine::new();
+        let (mut nxt, mut looks, mut closes) = ([SeqNum(100), SeqNum(u32::MAX)], 0, 0);
+        let mut say = |client: bool, flags: u16, len: u32| {
+            let (from, to) = if client { ((v4(1), 40_000), (v4(2), 80)) } else { ((v4(2), 80), (v4(1), 40_000)) };
+            let (key, direction) = FlowKey::canonical(from.0, from.1, to.0, to.1);
+            let [me, peer] = [usize::from(!client), usize::from(client)];
+            let ack = if flags == flags::SYN { SeqNum(0) } else { nxt[peer] };
+            let segment = Segment { seq: nxt[me], ack, flags, payload_len: len, wnd: 60_000, ..Segment::default() };
+            nxt[me] = segment.end();
+            let packet = Packet { key, segment, direction: direction as u8, pad: [0; 3] };
+            looks += 1;
+            let mut looked = false;
+            let tracked = engine.track(&packet, Hook::Ingress, looks * 1_000_000, |_| looked = true);
+            assert!(looked, "packet {looks}");
+            match tracked.report {
+                Report::None => {}
+                Report::Brief(event) => {
+                    assert_eq!((event.why, event.connection.half[me].segments), (why::CLOSE, 13));
+                    closes += 1;
+                }
+                Report::Full(event) => panic!("{event:?}"),
+            }
+        };
+        say(true, flags::SYN, 0);
+        say(false, flags::SYN | flags::ACK, 0);
+        say(true, flags::ACK, 0);
+        for _ in 0..10 {
+            say(true, flags::ACK, 100);
+            say(false, flags::ACK, 1000);
+        }
+        say(false, flags::ACK | flags::FIN, 0);
+        say(true, flags::ACK | flags::FIN, 0);
+        say(false, flags::ACK, 0);
+        assert_eq!((looks, closes), (26, 1));
     }
 }

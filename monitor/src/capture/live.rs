@@ -365,7 +365,7 @@ impl Live {
                     }
                 }
                 Some(tag::BRIEF) => {
-                    if let Some(event) = read::<Event>(&item) {
+                    if let Some(event) = Event::read(&item) {
                         self.pipeline.on_brief(&event);
                     }
                 }

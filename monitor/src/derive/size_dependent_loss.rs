@@ -15,10 +15,10 @@ const SMALLEST: u32 = 500;
 pub fn rule(history: &History, speaker: Direction) -> Option<Seen> {
     let stuck = stuck_at_end(history, speaker).filter(|s| s.attempts >= ATTEMPTS)?;
     let (me, peer) = (history.half(speaker), history.half(speaker.other()));
-    let fault = &history.connection.fault[speaker.index()];
+    let (reach, fault) = (&history.connection.reach[speaker.index()], &history.connection.fault[speaker.index()]);
     // While the first segment of the largest size is not acknowledged, all that is was smaller.
-    let unproven = me.len_max > 0 && peer.ack.before(fault.len_max_end);
-    let (passed, lost) = (u32::from(fault.len_max_before), fault.rexmit_len);
+    let unproven = me.len_max > 0 && peer.ack.before(reach.len_max_end);
+    let (passed, lost) = (u32::from(reach.len_max_before), fault.rexmit_len);
     let at_una = fault.rexmit_seq == peer.ack;
     // With offload one packet of the host's egress is several on the wire: what is sent again is of the real size.
     let larger = lost > passed && lost >= SMALLEST && passed > 0;

@@ -84,7 +84,7 @@ impl Listener {
 
     fn drain(&mut self, bed: &mut Bed) {
         while let Some(item) = bed.events.next() {
-            let event: Event = bytemuck::pod_read_unaligned(&item[..size_of::<Event>()]);
+            let event = Event::read(&item).expect("a whole report");
             if event.connection.key != self.about {
                 self.others += 1;
                 continue;

@@ -36,7 +36,7 @@ fn a_storm_of_resets_is_counted_to_the_last_one() {
     assert_eq!(after.resets_ineffective, 100_000);
     let mut resets = 0;
     while let Some(item) = bed.events.next() {
-        let event: Event = bytemuck::pod_read_unaligned(&item[..size_of::<Event>()]);
+        let event = Event::read(&item).expect("a whole report");
         resets += u32::from(event.why & why::RESET != 0);
     }
     assert!((1..=4).contains(&resets), "{resets} reports of one connection");
