@@ -168,6 +168,8 @@ pub struct Player {
     play: Array<MapData, Plain<Play>>,
     next: [ProgramArray<MapData>; 2],
     room: u32,
+    /// Of the conversation's frames: what a test run takes for the socket buffer's protocol.
+    ethertype: [u8; 2],
 }
 
 /// The longest conversation, in packets.
@@ -201,6 +203,7 @@ impl Player {
             play: take("PLAY")?.try_into()?,
             next: [take("X_NEXT")?.try_into()?, take("T_NEXT")?.try_into()?],
             room: ROOM,
+            ethertype: [0; 2],
             ebpf,
         })
     }
@@ -217,6 +220,7 @@ impl Player {
         if conversation.frames.len() > self.room as usize {
             bail!("a conversation of {} packets is too long", conversation.frames.len());
         }
+        self.ethertype.copy_from_slice(&conversation.frames[0].head[12..14]);
         for (i, frame) in conversation.frames.iter().enumerate() {
             self.frames.set(i as u32, Plain(PlayerFrame::new(frame)?), 0)?;
         }
@@ -257,7 +261,8 @@ impl Player {
             format!("the {} player cannot call this program: it was not loaded in the same way", hook.name())
         })?;
         self.play.set(0, Plain(*play), 0)?;
-        let buffer = [0u8; BUFFER];
+        let mut buffer = [0u8; BUFFER];
+        buffer[12..14].copy_from_slice(&self.ethertype);
         let name = kind.program("play");
         let player = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
         let expected = play.count + u64::from(packets);

@@ -2,7 +2,7 @@
 
 use monitor_common::Anomaly;
 use monitor_common::icmp::{self, Quote};
-use monitor_common::parse::{self, Packet};
+use monitor_common::parse::{self, Packet, Reason};
 use monitor_common::segment::{Segment, opt, packet};
 
 pub fn run(data: &[u8]) {
@@ -10,12 +10,18 @@ pub fn run(data: &[u8]) {
     let wire_len = data.len() as u32;
     // Only decides whether egress makes a packet linear; it must not panic either.
     let _ = parse::has_headers(data);
-    match parse::ethernet(data, wire_len, &mut out) {
+    let parsed = parse::ethernet(data, wire_len, &mut out);
+    match parsed {
         Ok(()) => check(&out, data.len()),
         Err(reason) => assert!(!reason.name().is_empty()),
     }
     // What is no segment may quote one.
     let mut quote = Quote::default();
+    if parse::is_plainly_other(data) {
+        assert_eq!(parsed, Err(Reason::NotTcp));
+        assert_eq!(parse::received(data, parse::ETHERTYPE_IPV4, 0, &mut out), Err(Reason::NotTcp));
+        assert!(!icmp::ethernet(data, &mut quote) && !icmp::received(data, parse::ETHERTYPE_IPV4, &mut quote));
+    }
     for quotes in [icmp::ethernet(data, &mut quote), icmp::ip(data, 14, &mut quote), icmp::ip(data, 0, &mut quote)] {
         assert!(!quotes || data.len() >= 20 + 8 + 20 + 8 && Anomaly::from_number(quote.anomaly).is_some());
     }

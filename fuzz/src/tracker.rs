@@ -8,14 +8,14 @@ use monitor_common::flow::{Direction, FlowKey, v4};
 use monitor_common::segment::{Segment, flags, opt};
 use monitor_common::tracker;
 use monitor_common::tracker::notes::{MAX_NOTES, Notes};
-use monitor_common::tracker::state::{Connection, Hook, half};
+use monitor_common::tracker::state::{Connection, Core, Hook, half};
 
 /// Bytes of input that make one segment.
 const STEP: usize = 20;
 
 pub fn run(data: &[u8]) {
     let key = FlowKey::canonical(v4(1), 40_000, v4(2), 80).0;
-    let mut c = Connection { key, ..Connection::default() };
+    let mut c = Connection { core: Core { key, ..Core::default() }, ..Connection::default() };
     let (mut recorder, mut evidence, mut notes) = (Recorder::default(), Evidence::default(), Notes::default());
     let mut now_ns = 1_000_000;
     // Numbers near one another are what makes the tracker think; wholly random ones are all out of the window.
@@ -24,11 +24,11 @@ pub fn run(data: &[u8]) {
         let (dir, hook, s, pause_ns) = segment(bytes, &next);
         now_ns += pause_ns;
         if c.created_ns == 0 {
-            tracker::begin(&mut c, &key, &s, 0, now_ns);
+            tracker::begin(&mut c.core, &key, &s, 0, now_ns);
         }
         let (mut short_cut, mut last) = (c, recorder);
         let mut moved = Notes::default();
-        let predicted = engine::predict(&mut short_cut, &mut last, dir, hook, &s, now_ns, &mut moved);
+        let predicted = engine::predict(&mut short_cut.parts(), &mut last, dir, hook, &s, now_ns, &mut moved);
         assert!(
             predicted != Predicted::No || (short_cut, last) == (c, recorder),
             "what is not predicted is left alone"
@@ -37,18 +37,18 @@ pub fn run(data: &[u8]) {
             assert_eq!(predicted, Predicted::No, "a segment that does not count was predicted");
             continue;
         }
-        if engine::starts_new_life(&c, dir, &s) {
-            let former = Former::of(&c, dir);
+        if engine::starts_new_life(&c.parts(), dir, &s) {
+            let former = Former::of(&c.parts(), dir);
             let lives = c.incarnation;
             c = Connection::default();
-            engine::restart(&mut c, &former, dir, &s, now_ns);
+            engine::restart(&mut c.parts(), &former, dir, &s, now_ns);
             evidence = Evidence { created_ns: c.created_ns, ..Evidence::default() };
             assert_eq!(c.incarnation, lives.wrapping_add(1));
             assert_eq!([c.half[0].segments, c.half[1].segments], [0, 0]);
             assert_eq!([c.half[0].bytes, c.half[1].bytes], [0, 0]);
         }
         let before = c;
-        engine::track(&mut c, &mut recorder, dir, hook, &s, now_ns, &mut notes);
+        engine::track(&mut c.parts(), &mut recorder, dir, hook, &s, now_ns, &mut notes);
         evidence.enter(dir, &mut notes, now_ns);
         let why = engine::why(&c, dir, &notes);
         if predicted != Predicted::No {

@@ -5,7 +5,7 @@ use crate::evidence::Recorder;
 use crate::icmp::Quote;
 use crate::parse::Packet;
 use crate::tracker::notes::Notes;
-use crate::tracker::state::Connection;
+use crate::tracker::state::Core;
 use bytemuck::{Pod, Zeroable};
 
 /// Raised when any shared layout changes; part of the pin path.
@@ -50,16 +50,18 @@ pub struct TableSet {
     pub pad: u32,
 }
 
-/// What is kept of one connection. Last headers and state lie together, because a packet writes both, and memory as far
-/// apart as two arrays costs a page walk each; the part of the state that only abnormal segments touch comes last.
+/// What every packet of a connection touches. Last headers and state lie together, because a packet writes both, and memory
+/// as far apart as two arrays costs a page walk each; what only abnormal segments touch is an array of its own, so that
+/// more connections lie in a page. A multiple of 128 bytes, because processors fetch cache lines in pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Flow {
     pub recorder: Recorder,
-    pub connection: Connection,
+    pub core: Core,
+    pub pad: [u64; 4],
 }
 
-const _: () = assert!(core::mem::size_of::<Flow>().is_multiple_of(64), "an entry begins with a cache line");
+const _: () = assert!(core::mem::size_of::<Flow>().is_multiple_of(128), "an entry begins with a pair of cache lines");
 
 /// Where the search for a tag begins, and a free way for it is looked for: at one of `spread + 1` ways.
 ///

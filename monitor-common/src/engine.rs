@@ -17,7 +17,7 @@ use crate::icmp::Quote;
 use crate::segment::{Segment, flags, packet};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
-use crate::tracker::state::{Connection, Hook, Phase, Sync, half, sync_state};
+use crate::tracker::state::{Core, Hook, Parts, Phase, Sync, half, sync_state};
 use crate::tracker::{self, handshake, identity, predict};
 
 /// Whether an observation is tracked.
@@ -34,7 +34,7 @@ pub enum Admission {
 /// `hook` is a [`Hook`]. Each speaker is observed at one place: the first that saw it. A forwarded packet passes two hooks, but under one
 /// tuple only without address translation; with it, either tuple sees the packet once.
 #[inline(always)]
-pub fn admit(c: &mut Connection, dir: Direction, hook: u8, s: &Segment) -> Admission {
+pub fn admit(c: &mut Core, dir: Direction, hook: u8, s: &Segment) -> Admission {
     let me = &mut c.half[dir.index()];
     if me.fed_by == hook {
         return Admission::Track;
@@ -59,7 +59,7 @@ pub fn admit(c: &mut Connection, dir: Direction, hook: u8, s: &Segment) -> Admis
 
 /// Whether the segment begins a new life of the flow.
 #[inline(always)]
-pub fn starts_new_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
+pub fn starts_new_life(c: &Parts, dir: Direction, s: &Segment) -> bool {
     s.has(flags::SYN) && !s.has(flags::RST) && handshake::starts_new_life(c, dir, s)
 }
 
@@ -75,11 +75,11 @@ pub struct Former {
 impl Former {
     /// Before the entry is zeroed. `dir` sent the segment that begins the next life.
     #[inline(always)]
-    pub fn of(c: &Connection, dir: Direction) -> Former {
+    pub fn of(c: &Parts, dir: Direction) -> Former {
         Former {
-            key: c.key,
-            incarnation: c.incarnation,
-            fed_by: [c.half[0].fed_by, c.half[1].fed_by],
+            key: c.core.key,
+            incarnation: c.core.incarnation,
+            fed_by: [c.core.half[0].fed_by, c.core.half[1].fed_by],
             next_iss: c.fault[dir.other().index()].next_iss,
         }
     }
@@ -87,18 +87,18 @@ impl Former {
 
 /// Begins the next life of the flow in the same entry, which the caller has zeroed.
 #[inline(always)]
-pub fn restart(c: &mut Connection, former: &Former, dir: Direction, s: &Segment, now_ns: u64) {
-    tracker::begin(c, &former.key, s, former.incarnation.wrapping_add(1), now_ns);
-    c.half[0].fed_by = former.fed_by[0];
-    c.half[1].fed_by = former.fed_by[1];
+pub fn restart(c: &mut Parts, former: &Former, dir: Direction, s: &Segment, now_ns: u64) {
+    tracker::begin(c.core, &former.key, s, former.incarnation.wrapping_add(1), now_ns);
+    c.core.half[0].fed_by = former.fed_by[0];
+    c.core.half[1].fed_by = former.fed_by[1];
     if s.has(flags::ACK) {
-        handshake::adopt_forgotten_syn(c, dir, former.next_iss);
+        handshake::adopt_forgotten_syn(c.core, dir, former.next_iss);
     }
 }
 
 /// States worth a report when they change: a suspicion without a hard anomaly is none.
 #[inline(always)]
-fn sync_states(c: &Connection) -> [u8; 2] {
+fn sync_states(c: &Parts) -> [u8; 2] {
     [reported_state(&c.fault[0].sync), reported_state(&c.fault[1].sync)]
 }
 
@@ -122,7 +122,7 @@ pub enum Predicted {
 /// [`track`] would.
 #[inline(always)]
 pub fn predict(
-    c: &mut Connection,
+    c: &mut Parts,
     recorder: &mut Recorder,
     dir: Direction,
     hook: u8,
@@ -130,29 +130,29 @@ pub fn predict(
     now_ns: u64,
     notes: &mut Notes,
 ) -> Predicted {
-    let (me, peer) = (&c.half[dir.index()], &c.half[dir.other().index()]);
+    let (me, peer) = (&c.core.half[dir.index()], &c.core.half[dir.other().index()]);
     let (number, fed_by) = (me.segments, me.fed_by);
     // Whether the phase depends on this segment.
     let moves = !me.has(half::ACKED) || s.has(flags::FIN) || (me.flags | peer.flags) & half::FIN != 0;
-    let before = if moves { c.phase() } else { Phase::Established };
+    let before = if moves { c.core.phase() } else { Phase::Established };
     let taken = if fed_by == hook {
         predict::on_segment(c, dir, s, now_ns)
     } else if fed_by != 0 || !s.has(flags::SYN) {
         false
     } else if s.has(flags::ACK) {
-        predict::on_answer(c, dir, s, now_ns)
+        predict::on_answer(c.core, dir, s, now_ns)
     } else {
-        predict::on_opening(c, dir, s, now_ns)
+        predict::on_opening(c.core, dir, s, now_ns)
     };
     if !taken {
         return Predicted::No;
     }
-    c.half[dir.index()].fed_by = hook;
+    c.core.half[dir.index()].fed_by = hook;
     recorder.put(dir, number, s, now_ns);
     if !moves {
         return Predicted::Yes;
     }
-    let after = c.phase();
+    let after = c.core.phase();
     if after as u8 == before as u8 {
         return Predicted::Yes;
     }
@@ -165,8 +165,8 @@ pub fn predict(
 /// interfaces, or a network that doubles: the same IPv4 ID and header, at once. A sender that repeats itself counts its ID
 /// on. It was counted once, and tells nothing.
 #[inline(always)]
-fn is_copy(c: &mut Connection, recorder: &Recorder, dir: Direction, s: &Segment, now_ns: u64) -> bool {
-    let me = &c.half[dir.index()];
+fn is_copy(c: &mut Parts, recorder: &Recorder, dir: Direction, s: &Segment, now_ns: u64) -> bool {
+    let me = &c.core.half[dir.index()];
     // A RST's ID is not the speaker's last, so it takes a look at the record.
     let maybe = s.ip_id == me.ip_id || s.has(flags::RST) && me.rst_count > 0;
     if s.ip_id == 0 || !maybe || me.segments == 0 || s.packet & packet::IPV6 != 0 {
@@ -190,7 +190,7 @@ fn is_copy(c: &mut Connection, recorder: &Recorder, dir: Direction, s: &Segment,
 /// Tracks the segment and records its header; `notes` tells what it did.
 #[inline(always)]
 pub fn track(
-    c: &mut Connection,
+    c: &mut Parts,
     recorder: &mut Recorder,
     dir: Direction,
     hook: u8,
@@ -199,19 +199,19 @@ pub fn track(
     notes: &mut Notes,
 ) {
     notes.clear();
-    notes.before = c.phase() as u8;
+    notes.before = c.core.phase() as u8;
     notes.sync_before = sync_states(c);
     if is_copy(c, recorder, dir, s, now_ns) {
         notes.after = notes.before;
         notes.sync_after = notes.sync_before;
         return;
     }
-    if s.has(flags::RST) || c.half[dir.index()].has(half::RST) {
-        notes.identity = identity::of(&c.half[dir.index()], hook, s);
+    if s.has(flags::RST) || c.core.half[dir.index()].has(half::RST) {
+        notes.identity = identity::of(&c.core.half[dir.index()], hook, s);
     }
-    recorder.put(dir, c.half[dir.index()].segments, s, now_ns);
+    recorder.put(dir, c.core.half[dir.index()].segments, s, now_ns);
     tracker::on_segment(c, dir, s, now_ns, notes);
-    notes.after = c.phase() as u8;
+    notes.after = c.core.phase() as u8;
     notes.sync_after = sync_states(c);
 }
 
@@ -219,7 +219,7 @@ pub fn track(
 /// (RFC 5927 section 4.1), changes nothing, and enters the ledger of the quoted speaker's other end, from whose side such
 /// messages come.
 #[inline(always)]
-pub fn on_quote(c: &Connection, quote: &Quote, notes: &mut Notes) {
+pub fn on_quote(c: &Core, quote: &Quote, notes: &mut Notes) {
     notes.clear();
     let speaker = Direction::from_index(quote.speaker);
     let me = &c.half[speaker.index()];
@@ -242,7 +242,7 @@ pub const REPORTED_AFTER_RESET: u8 = 3;
 
 /// Bits of [`why`]; 0 when there is nothing to report. After `Evidence::enter`.
 #[inline(always)]
-pub fn why(c: &Connection, dir: Direction, notes: &Notes) -> u8 {
+pub fn why(c: &Core, dir: Direction, notes: &Notes) -> u8 {
     let mut bits = 0;
     // The one that ends the connection is reported however many ineffective ones came before it.
     let ended = notes.after == Phase::Reset as u8 && notes.before != Phase::Reset as u8;
@@ -279,6 +279,7 @@ mod tests {
     use crate::seq::SeqNum;
     use crate::tracker::MS;
     use crate::tracker::close::Effect;
+    use crate::tracker::state::Connection;
 
     const CLIENT: Direction = Direction::Forward;
     const SERVER: Direction = Direction::Reverse;
@@ -293,7 +294,7 @@ mod tests {
 
     fn talk() -> Talk {
         let key = FlowKey::canonical(v4(1), 40_000, v4(2), 80).0;
-        let connection = Connection { key, ..Connection::default() };
+        let connection = Connection { core: Core { key, ..Core::default() }, ..Connection::default() };
         Talk { connection, recorder: Recorder::default(), notes: Notes::default(), now_ns: MS }
     }
 
@@ -312,7 +313,7 @@ mod tests {
             }
             self.now_ns += MS;
             let hook = Hook::Ingress as u8;
-            track(&mut self.connection, &mut self.recorder, speaker, hook, s, self.now_ns, &mut self.notes);
+            track(&mut self.connection.parts(), &mut self.recorder, speaker, hook, s, self.now_ns, &mut self.notes);
             why(&self.connection, speaker, &self.notes)
         }
 

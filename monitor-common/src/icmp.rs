@@ -5,7 +5,7 @@
 
 use crate::anomaly::Anomaly;
 use crate::flow::{Addr, FlowKey, v4};
-use crate::parse::{Bytes, Reason, View, link, pair, received_link};
+use crate::parse::{Bytes, PROTO_ICMP, Reason, View, link, pair, received_link};
 use crate::seq::SeqNum;
 use bytemuck::{Pod, Zeroable};
 
@@ -26,7 +26,6 @@ pub struct Quote {
     pub pad: [u8; 6],
 }
 
-const PROTO_ICMP: u8 = 1;
 const PROTO_TCP: u8 = 6;
 const PROTO_ICMPV6: u8 = 58;
 const ETHERTYPE_IPV4: u16 = 0x0800;

@@ -126,7 +126,7 @@ impl Packet {
     }
 }
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 /// What the length fields of IPv4 and IPv6 can say at most. Longer packets exist inside a host only (BIG TCP) and carry
 /// 0 there.
@@ -137,6 +137,7 @@ const MAX_EXTENSIONS: usize = 6;
 const MAX_HEADERS: usize = 1024;
 /// Mask of an offset that is not beyond `MAX_HEADERS`.
 const OFFSETS: u32 = 2047;
+pub(crate) const PROTO_ICMP: u8 = 1;
 const PROTO_TCP: u8 = 6;
 const PROTO_AH: u8 = 51;
 
@@ -153,6 +154,19 @@ pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(
         out.segment.l2 = link_hash(header.be16(6), header.be32(8));
     }
     network(bytes, start, wire_len, out)
+}
+
+/// Whether it is at once plain that the frame is no TCP and quotes none: [`ethernet`] would say [`Reason::NotTcp`], and
+/// [`crate::icmp`] find nothing. Most packets that are no TCP are untagged IPv4 with UDP.
+#[inline(always)]
+pub fn is_plainly_other<B: Bytes>(bytes: B) -> bool {
+    match bytes.at(0, 34) {
+        Some(h) => {
+            let is_ipv4 = h.be16(12) == ETHERTYPE_IPV4 && h.byte(14) >> 4 == 4 && h.byte(14) & 0x0f >= 5;
+            is_ipv4 && !matches!(h.byte(23), PROTO_ICMP | PROTO_TCP | PROTO_AH)
+        }
+        None => false,
+    }
 }
 
 /// As [`ethernet`], for a socket buffer that came in. `protocol` is the EtherType that the stack found. Behind generic XDP

@@ -312,6 +312,28 @@ fn other_protocols_are_no_failures() {
     }
 }
 
+/// The short cut of the kernel programs.
+#[test]
+fn only_what_can_neither_be_nor_quote_a_segment_is_plainly_other() {
+    let udp = ethernet(&[], 0x0800, &ipv4(17, 0, &[], &[0; 8]));
+    assert!(parse::is_plainly_other(&udp[..]));
+    assert!(!parse::is_plainly_other(&udp[..33]), "cut short");
+    for version_and_length in [0x44, 0x55, 0x05] {
+        let mut odd = udp.clone();
+        odd[14] = version_and_length;
+        assert!(!parse::is_plainly_other(&odd[..]), "{version_and_length:#x}");
+    }
+    for frame in [
+        ethernet(&[], 0x0800, &ipv4(1, 0, &[], &[0; 8])),
+        ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp(&[], b""))),
+        ethernet(&[], 0x0800, &ipv4(51, 0, &[], &[6; 24])),
+        ethernet(&[], 0x86dd, &ipv6(17, &[0; 8])),
+        ethernet(&[0x8100], 0x0800, &ipv4(17, 0, &[], &[0; 8])),
+    ] {
+        assert!(!parse::is_plainly_other(&frame[..]));
+    }
+}
+
 #[test]
 fn an_ip_packet_at_an_offset() {
     let mut out = Packet::default();

@@ -246,7 +246,8 @@ proptest! {
             ended.tell(one.who, &one.segment, one.time_ns);
             alone.tell(one.who, &one.segment, one.time_ns);
             prop_assert_eq!(ended.words(), alone.words());
-            let as_first = Connection { incarnation: alone.c.incarnation, ..ended.c };
+            let mut as_first = ended.c;
+            as_first.incarnation = alone.c.incarnation;
             let mut expected = alone.c;
             for i in 0..2 {
                 expected.half[i].fed_by = as_first.half[i].fed_by;

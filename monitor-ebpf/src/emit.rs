@@ -1,17 +1,16 @@
 //! Reports to the agent: built in the ring buffer, never waking it.
 
-use crate::maps::{EMPTY, EVENTS, EVIDENCE, FLOWS, RING_HALF, SCRATCH};
+use crate::maps::{EMPTY, EVENTS, EVIDENCE, FAULTS, FLOWS, RING_HALF, SCRATCH};
 use crate::table;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_ringbuf_query};
-use core::mem::offset_of;
 use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
 use monitor_common::event::{Event, Faultless, FullEvent, KernelEvent, Recorded, tag, why};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::Direction;
 use monitor_common::tracker::notes::NO_RESET;
-use monitor_common::tracker::state::{Connection, half};
+use monitor_common::tracker::state::{Connection, Core, half};
 
 const QUIET: u64 = BPF_RB_NO_WAKEUP as u64;
 
@@ -20,7 +19,7 @@ const QUIET: u64 = BPF_RB_NO_WAKEUP as u64;
 pub fn report(hooked: u32, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let lost = enter(hooked, scratch.packet.direction(), now_ns);
-    let Some(c) = table::connection(scratch.slot) else { return };
+    let Some(c) = table::core(scratch.slot) else { return };
     let why = engine::why(c, scratch.packet.direction(), &scratch.notes);
     if why == 0 || (is_cheap(c, why, scratch) && no_room_for_cheap(scratch)) {
         return;
@@ -40,7 +39,7 @@ pub fn report(hooked: u32, now_ns: u64) {
 /// A report that anybody can cause at will, or whose loss costs next to nothing: about a connection of which only one end
 /// has spoken, or the close of one that was always in sync.
 #[inline(always)]
-fn is_cheap(c: &Connection, why: u8, scratch: &Scratch) -> bool {
+fn is_cheap(c: &Core, why: u8, scratch: &Scratch) -> bool {
     let both = c.half[0].flags & c.half[1].flags & half::SEEN != 0;
     !both || !engine::needs_evidence(why, &scratch.notes)
 }
@@ -64,7 +63,7 @@ pub fn enter(hooked: u32, writer: Direction, now_ns: u64) -> u8 {
     if scratch.notes.count == 0 {
         return 0;
     }
-    let Some(c) = table::connection(scratch.slot) else { return 0 };
+    let Some(c) = table::core(scratch.slot) else { return 0 };
     match evidence_of(scratch.slot, c.created_ns) {
         Some(e) => {
             // SAFETY: the map's value stays until the agent deletes it, which it does for free slots only.
@@ -86,7 +85,7 @@ pub fn enter(hooked: u32, writer: Direction, now_ns: u64) -> u8 {
 #[inline(always)]
 pub fn reused(hooked: u32, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
-    let Some(c) = table::connection(scratch.slot) else { return };
+    let Some(c) = table::core(scratch.slot) else { return };
     if no_room_for_cheap(scratch) {
         return;
     }
@@ -133,7 +132,7 @@ fn evidence_of(slot: u32, created_ns: u64) -> Option<*mut Evidence> {
 #[inline(always)]
 fn brief(hooked: u32, head: &Head, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
-    let Some(c) = table::connection(scratch.slot) else { return };
+    let Some(c) = table::core(scratch.slot) else { return };
     if c.bare != 0 {
         faultless(hooked, head, now_ns);
         return;
@@ -145,7 +144,7 @@ fn brief(hooked: u32, head: &Head, now_ns: u64) {
     // SAFETY: the room is writable memory of the event's size.
     unsafe {
         fill(room.as_mut_ptr(), scratch, head, tag::BRIEF, now_ns);
-        copy(Some(&raw const *c), &raw mut (*room.as_mut_ptr()).connection);
+        connection(scratch, &raw mut (*room.as_mut_ptr()).connection);
     }
     room.submit(QUIET);
     scratch.counters.events_sent += 1;
@@ -154,18 +153,16 @@ fn brief(hooked: u32, head: &Head, now_ns: u64) {
 /// A brief report of a connection whose faults were never written.
 #[inline(always)]
 fn faultless(hooked: u32, head: &Head, now_ns: u64) {
-    type Before = [u64; offset_of!(Connection, fault) / 8];
     let Some(scratch) = scratch(hooked) else { return };
     let Some(mut room) = EVENTS.reserve_untyped::<Faultless>(0) else {
         lost(scratch);
         return;
     };
     let p = room.as_mut_ptr().cast::<Event>();
-    let c = FLOWS.get_ptr(scratch.slot).map(|f| unsafe { &raw const (*f).connection });
     // SAFETY: the room is writable memory up to the event's faults, and no more of it is written.
     unsafe {
         fill(p, scratch, head, tag::BRIEF, now_ns);
-        copy(c.map(|c| c.cast::<Before>()), (&raw mut (*p).connection).cast::<Before>());
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*p).connection.core);
     }
     room.submit(QUIET);
     scratch.counters.events_sent += 1;
@@ -182,7 +179,7 @@ fn full(hooked: u32, head: &Head, evidence: *const Evidence, now_ns: u64) {
     // SAFETY: the room is writable memory of the event's size; sources are map values of the copied type.
     unsafe {
         fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
-        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).connection), &raw mut (*p).event.connection);
+        connection(scratch, &raw mut (*p).event.connection);
         copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
         copy(Some(evidence), &raw mut (*p).evidence);
     }
@@ -202,7 +199,7 @@ fn recorded(hooked: u32, head: &Head, now_ns: u64) {
     // SAFETY: as in `full`.
     unsafe {
         fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
-        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).connection), &raw mut (*p).event.connection);
+        connection(scratch, &raw mut (*p).event.connection);
         copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
     }
     room.submit(QUIET);
@@ -234,6 +231,19 @@ unsafe fn copy<T>(from: Option<*const T>, to: *mut T) {
     let Some(from) = from else { return };
     // SAFETY: by the caller; the helper checks the source.
     unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from.cast()) };
+}
+
+/// The connection of a report, in one piece.
+///
+/// # Safety
+/// `to` points to writable memory for it.
+#[inline(always)]
+unsafe fn connection(scratch: &Scratch, to: *mut Connection) {
+    // SAFETY: by the caller; the sources are map values of the copied types.
+    unsafe {
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*to).core);
+        copy(FAULTS.get_ptr(scratch.slot), &raw mut (*to).fault);
+    }
 }
 
 /// All but the connection.

@@ -7,14 +7,16 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_pull_data};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use aya_log_ebpf::warn;
-use monitor_common::abi::{Scratch, complaint};
+use monitor_common::abi::{Flow, Scratch, complaint};
 use monitor_common::engine::{self, Admission, Former, Predicted};
+use monitor_common::evidence::{RECORDS, Recorder};
 use monitor_common::flow::Direction;
 use monitor_common::icmp;
-use monitor_common::parse::{self, Reason};
+use monitor_common::parse::{self, Bytes, Reason};
+use monitor_common::segment::flags;
 use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::notes::NO_RESET;
-use monitor_common::tracker::state::{Hook, Phase, sync_state};
+use monitor_common::tracker::state::{Hook, Parts, Phase, sync_state};
 
 /// Longest run of headers that is worth making linear: Ethernet with tags, IPv6 with extensions, TCP.
 const HEADERS: u32 = 256;
@@ -32,6 +34,10 @@ pub fn ingress(ctx: &XdpContext) {
     let Some(scratch) = scratch(INGRESS) else { return };
     scratch.counters.packets += 1;
     let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
+    if is_plainly_other(raw) {
+        count(scratch, Reason::NotTcp);
+        return;
+    }
     // The frame's length is not known: a frame of several buffers shows only its first.
     match parse::ethernet(raw, 0, &mut scratch.packet) {
         Ok(()) => {
@@ -47,6 +53,12 @@ pub fn ingress(ctx: &XdpContext) {
         }
     }
     complain(ctx, INGRESS);
+}
+
+/// verifier: what was learnt about the packet on the way to the answer is forgotten, or all that follows is walked for each.
+#[inline(always)]
+fn is_plainly_other(raw: Raw) -> bool {
+    raw.forget(parse::is_plainly_other(raw) as u32, 1) != 0
 }
 
 /// Ingress behind the driver, where native XDP would cost the host its offloads.
@@ -67,6 +79,14 @@ fn classified(ctx: &TcContext, hooked: u32) {
     scratch.counters.packets += 1;
     // SAFETY: the context is valid for the program's run.
     let skb = unsafe { &*ctx.skb.skb };
+    let protocol = u16::from_be(skb.protocol as u16);
+    // The EtherType of a packet that came in is the stack's, see `parse::received`.
+    if (hooked == EGRESS || protocol == parse::ETHERTYPE_IPV4)
+        && is_plainly_other(Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell))
+    {
+        count(scratch, Reason::NotTcp);
+        return;
+    }
     let len = skb.len;
     let linear = (ctx.data_end() - ctx.data()) as u32;
     if linear < HEADERS && linear < len {
@@ -82,7 +102,6 @@ fn classified(ctx: &TcContext, hooked: u32) {
     let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
     // One packet here is several segments on the wire.
     scratch.wire_segments = if skb.gso_segs > 1 { skb.gso_segs } else { 1 };
-    let protocol = u16::from_be(skb.protocol as u16);
     let parsed = if hooked == INGRESS {
         // The IP header is believed, as by XDP. Only a packet beyond 64 KiB (BIG TCP) has no length in it.
         let len = if len > parse::MAX_IP_LENGTH { len } else { 0 };
@@ -186,7 +205,7 @@ fn tracked(hooked: u32) {
 fn quoted(hooked: u32) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(slot) = table::slot_of(&scratch.quote.key) else { return };
-    let Some(c) = table::connection(slot) else { return };
+    let Some(c) = table::core(slot) else { return };
     scratch.slot = slot;
     engine::on_quote(c, &scratch.quote, &mut scratch.notes);
     if scratch.notes.count == 0 {
@@ -234,12 +253,18 @@ fn predicted(hooked: u32, now_ns: u64) -> u32 {
         return next::CHECK;
     }
     let Some(scratch) = scratch(hooked) else { return next::NOTHING };
-    let Some(flow) = table::flow(scratch.slot) else { return next::NOTHING };
+    let Some(Flow { core, recorder, .. }) = table::flow(scratch.slot) else { return next::NOTHING };
+    let Some(fault) = table::faults(scratch.slot) else { return next::NOTHING };
     let (dir, segment) = (scratch.packet.direction(), &scratch.packet.segment);
-    let (c, recorder, notes) = (&mut flow.connection, &mut flow.recorder, &mut scratch.notes);
-    let left = match engine::predict(c, recorder, dir, scratch.hook as u8, segment, now_ns, notes) {
+    let (mut c, notes) = (Parts { core, fault }, &mut scratch.notes);
+    let left = match engine::predict(&mut c, recorder, dir, scratch.hook as u8, segment, now_ns, notes) {
         Predicted::No => next::CHECK,
-        Predicted::Moved => next::REPORT,
+        Predicted::Moved => {
+            if segment.has(flags::SYN) && table::is_roomy() {
+                fetch(recorder);
+            }
+            next::REPORT
+        }
         Predicted::Yes => next::NOTHING,
     };
     if left != next::CHECK {
@@ -255,19 +280,35 @@ fn predicted(hooked: u32, now_ns: u64) -> u32 {
     }
 }
 
+/// Has the recorder's cache lines come from memory together, when a connection is answered, and not one after the other as
+/// they are written: the store buffer holds the stores of about one packet.
+#[inline(always)]
+fn fetch(recorder: &Recorder) {
+    let mut i = 0;
+    while i < RECORDS / 2 {
+        // SAFETY: valid references.
+        unsafe {
+            core::ptr::read_volatile(&raw const recorder.record[0][2 * i].time_ns);
+            core::ptr::read_volatile(&raw const recorder.record[1][2 * i].time_ns);
+        }
+        i += 1;
+    }
+}
+
 #[inline(always)]
 fn track(hooked: u32, now_ns: u64) -> bool {
     let Some(scratch) = scratch(hooked) else { return false };
-    let Some(flow) = table::flow(scratch.slot) else { return false };
-    let (c, recorder) = (&mut flow.connection, &mut flow.recorder);
+    let Some(Flow { core, recorder, .. }) = table::flow(scratch.slot) else { return false };
+    let Some(fault) = table::faults(scratch.slot) else { return false };
+    let mut c = Parts { core, fault };
     let dir = scratch.packet.direction();
     let segment = &scratch.packet.segment;
     let counters = &mut scratch.counters;
-    if c.bare != 0 {
-        emit::zero(&mut c.fault);
-        c.bare = 0;
+    if c.core.bare != 0 {
+        emit::zero(c.fault);
+        c.core.bare = 0;
     }
-    match engine::admit(c, dir, scratch.hook as u8, segment) {
+    match engine::admit(c.core, dir, scratch.hook as u8, segment) {
         Admission::Track => {}
         Admission::Duplicate => {
             counters.duplicates += 1;
@@ -280,14 +321,15 @@ fn track(hooked: u32, now_ns: u64) -> bool {
     }
     counters.segments += scratch.wire_segments as u64;
     counters.payload_bytes += segment.payload_len as u64;
-    if engine::starts_new_life(c, dir, segment) {
+    if engine::starts_new_life(&c, dir, segment) {
         counters.connections_opened += 1;
         emit::reused(hooked, now_ns);
-        let former = Former::of(c, dir);
-        emit::zero(c);
-        engine::restart(c, &former, dir, segment, now_ns);
+        let former = Former::of(&c, dir);
+        emit::zero(c.core);
+        emit::zero(c.fault);
+        engine::restart(&mut c, &former, dir, segment, now_ns);
     }
-    engine::track(c, recorder, dir, scratch.hook as u8, segment, now_ns, &mut scratch.notes);
+    engine::track(&mut c, recorder, dir, scratch.hook as u8, segment, now_ns, &mut scratch.notes);
     true
 }
 
@@ -295,7 +337,8 @@ fn track(hooked: u32, now_ns: u64) -> bool {
 #[inline(always)]
 fn tally(hooked: u32) {
     let Some(scratch) = scratch(hooked) else { return };
-    let Some(c) = table::connection(scratch.slot) else { return };
+    let Some(c) = table::core(scratch.slot) else { return };
+    let Some(fault) = table::faults(scratch.slot) else { return };
     let (notes, counters) = (&scratch.notes, &mut scratch.counters);
     if notes.effect != NO_RESET {
         if Effect::from_number(notes.effect).is_effective() {
@@ -315,7 +358,7 @@ fn tally(hooked: u32) {
     let mut d = 0;
     while d < 2 {
         if notes.sync_after[d] == sync_state::DESYNCED && notes.sync_before[d] != sync_state::DESYNCED {
-            counters.desynchronised[c.fault[d].sync.kind as usize & 15] += 1;
+            counters.desynchronised[fault[d].sync.kind as usize & 15] += 1;
         }
         d += 1;
     }

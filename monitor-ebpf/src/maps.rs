@@ -5,7 +5,7 @@
 //! A packet changes the entry of its connection without a lock: a spin lock costs half of the hot path, and BPF
 //! spin locks permit no helper inside. What makes that right:
 //!
-//! * `FLOWS[slot].half[d]` and `.fault[d]` are written by packets of speaker `d` only (`.sync` excepted), and a speaker
+//! * `FLOWS[slot].half[d]` and `FAULTS[slot][d]` are written by packets of speaker `d` only (`.sync` excepted), and a speaker
 //!   is observed at one hook, one receive queue at a time. So there is one writer, and one reader on the other
 //!   CPU (ingress reads what egress wrote and the other way round) of aligned fields of at most 8 bytes, which
 //!   are never torn.
@@ -30,6 +30,7 @@ use monitor_common::abi::{Flow, Offsets, Scratch, TableSet, Tally};
 use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::KernelEvent;
 use monitor_common::evidence::Evidence;
+use monitor_common::tracker::state::Fault;
 
 /// `BPF_F_MMAPABLE`: the agent reads these without a system call per entry.
 const MMAPABLE: usize = 1 << 10;
@@ -42,10 +43,14 @@ pub static SETS: Array<TableSet, 64, MMAPABLE> = Array::new();
 #[btf_map]
 pub static SPREAD: Array<u32, 1, MMAPABLE> = Array::new();
 
-/// State and last headers per slot. Created by the first packet, freed by eviction or the agent's sweep; a life of the
+/// What every packet touches of a connection, and its last headers, per slot. Created by the first packet, freed by eviction or the agent's sweep; a life of the
 /// flow begins with the last headers of the one before, told apart by time.
 #[btf_map]
 pub static FLOWS: Array<Flow, 1024, MMAPABLE> = Array::new();
+
+/// The rest of the state per slot, both directions. Zeroed by the first packet that is not predicted (`Core::bare`).
+#[btf_map]
+pub static FAULTS: Array<[Fault; 2], 1024, MMAPABLE> = Array::new();
 
 /// Anomalies per slot, only for connections that have any. Deleted by the agent's sweep.
 #[btf_map]

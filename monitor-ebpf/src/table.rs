@@ -6,15 +6,14 @@
 //! one go.
 
 use crate::emit;
-use crate::maps::{FLOWS, HASH_SEED, NEIGHBOURS_ASKED, SET_COUNT, SETS, SPREAD};
+use crate::maps::{FAULTS, FLOWS, HASH_SEED, NEIGHBOURS_ASKED, SET_COUNT, SETS, SPREAD};
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
-use core::mem::offset_of;
 use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, first_way, set_index, slot, tag};
 use monitor_common::flow::FlowKey;
 use monitor_common::segment::{Segment, flags};
 use monitor_common::tracker;
-use monitor_common::tracker::state::{Connection, Hook, Phase, half};
+use monitor_common::tracker::state::{Core, Fault, Hook, Phase, half};
 
 /// Where a connection lives.
 pub struct Place {
@@ -30,10 +29,17 @@ pub fn flow(slot: u32) -> Option<&'static mut Flow> {
     FLOWS.get_ptr_mut(slot).map(|p| unsafe { &mut *p })
 }
 
-/// The state of a slot.
+/// What every packet of a slot's connection touches.
 #[inline(always)]
-pub fn connection(slot: u32) -> Option<&'static mut Connection> {
-    flow(slot).map(|f| &mut f.connection)
+pub fn core(slot: u32) -> Option<&'static mut Core> {
+    flow(slot).map(|f| &mut f.core)
+}
+
+/// What abnormal segments touch.
+#[inline(always)]
+pub fn faults(slot: u32) -> Option<&'static mut [Fault; 2]> {
+    // SAFETY: as in `flow`.
+    FAULTS.get_ptr_mut(slot).map(|p| unsafe { &mut *p })
 }
 
 #[inline(always)]
@@ -86,7 +92,7 @@ fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Plac
         if unsafe { (*set).tag[way as usize] } == tag {
             let slot = slot(index, way, SET_COUNT.load());
             // A key that is being replaced does not match.
-            if connection(slot)?.key.is(key) {
+            if core(slot)?.key.is(key) {
                 return Some(Place { set: index, way, slot });
             }
         }
@@ -96,8 +102,19 @@ fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Plac
 }
 
 #[inline(always)]
+fn spread() -> u32 {
+    SPREAD.get(0).copied().unwrap_or(0)
+}
+
+#[inline(always)]
 fn first(tag: u16) -> u32 {
-    first_way(tag, SPREAD.get(0).copied().unwrap_or(0))
+    first_way(tag, spread())
+}
+
+/// Whether there are few connections, so that what is fetched for one is still in a cache when it speaks again.
+#[inline(always)]
+pub fn is_roomy() -> bool {
+    spread() == 0
 }
 
 #[inline(always)]
@@ -240,11 +257,10 @@ fn fill(
 ) -> Option<Place> {
     let w = way as usize & (WAYS - 1);
     let slot = slot(index, way, SET_COUNT.load());
-    let c = connection(slot)?;
+    let c = core(slot)?;
     // The tag is taken away first, so that nobody finds the entry while it changes.
     s.tag[w] = 0;
-    // SAFETY: the entry's plain integers up to the faults.
-    emit::zero(unsafe { &mut *(&raw mut *c).cast::<[u64; offset_of!(Connection, fault) / 8]>() });
+    emit::zero(c);
     c.bare = 1;
     tracker::begin(c, key, segment, 0, now_ns);
     // What `worth_of` makes of its first segment, which is not classified if it is predicted.
@@ -258,7 +274,7 @@ fn fill(
 
 /// Keeps the entry's class up to date.
 #[inline(always)]
-pub fn classify(set: u32, way: u32, c: &Connection) {
+pub fn classify(set: u32, way: u32, c: &Core) {
     let class = worth_of(c);
     let Some(set) = SETS.get_ptr_mut(set) else { return };
     // SAFETY: an array element; the class is one byte, and a lost store is made up by the next packet.
@@ -271,7 +287,7 @@ pub fn classify(set: u32, way: u32, c: &Connection) {
 /// An entry counts as live only when both ends have spoken: one-sided floods must not fill the table. Nor may a flood
 /// from outside make the attempts of this host go, or handshakes that were answered.
 #[inline(always)]
-fn worth_of(c: &Connection) -> u8 {
+fn worth_of(c: &Core) -> u8 {
     let both = c.half[0].has(half::SEEN) && c.half[1].has(half::SEEN);
     match c.phase() {
         Phase::TimeWait | Phase::Reset => class::DONE,

@@ -183,7 +183,7 @@ pub fn dropped(ctx: &BtfTracePointContext) {
 /// Enters a drop in the slot's entry, which is made at the first and emptied when it is another connection's.
 #[inline(always)]
 fn enter(slot: u32, segment: &drops::Segment) -> bool {
-    let Some(connection) = table::connection(slot) else { return false };
+    let Some(connection) = table::core(slot) else { return false };
     let created_ns = connection.created_ns;
     let mut found = DROPS.get_ptr_mut(&slot);
     if found.is_none() {

@@ -8,7 +8,7 @@ use monitor_common::evidence::{Entry, Evidence, Record, Recorder};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::notes::HARD;
-use monitor_common::tracker::state::{Connection, Half, Phase, conn, half};
+use monitor_common::tracker::state::{Connection, Core, Half, Phase, conn, half};
 use monitor_common::{Anomaly, SeqNum};
 
 /// One connection up to its end.
@@ -316,7 +316,7 @@ impl History {
 }
 
 /// See [`History::client`].
-pub fn client(c: &Connection) -> Direction {
+pub fn client(c: &Core) -> Direction {
     if c.flags & conn::INITIATOR != 0 {
         Direction::from_index(c.initiator)
     } else if c.key.port[0] >= c.key.port[1] {

@@ -1,7 +1,7 @@
 //! Acknowledgements and windows (RFC 9293 3.10.7.4, RFC 5961 section 5, RFC 7323 section 2).
 
 use super::notes::Notes;
-use super::state::{Candidate, Connection, Half, candidate, conn, half};
+use super::state::{Candidate, Half, Parts, candidate, conn, half};
 use super::{MS, OLD_ACK_SPAN, SECOND, settle, stall_ns};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
@@ -14,19 +14,19 @@ const STORM: u16 = 50;
 /// The shift to apply to `speaker`'s windows; none while the handshake was not seen and nothing could be inferred. An
 /// inferred shift is a lower bound: it makes windows too small, never too large.
 #[inline(always)]
-pub fn shift(c: &Connection, speaker: Direction) -> Option<u32> {
-    if !c.scale_known() {
+pub fn shift(c: &Parts, speaker: Direction) -> Option<u32> {
+    if !c.core.scale_known() {
         let sender = speaker.other().index();
-        let inferred = c.half[sender].has(half::SCALE_INFERRED);
+        let inferred = c.core.half[sender].has(half::SCALE_INFERRED);
         return if inferred { Some(c.fault[sender].peer_shift.wrapping_sub(1) as u32 & 15) } else { None };
     }
-    let (a, b) = (&c.half[0], &c.half[1]);
-    Some(if a.has(half::WSCALE) && b.has(half::WSCALE) { c.half[speaker.index()].wscale as u32 & 15 } else { 0 })
+    let (a, b) = (&c.core.half[0], &c.core.half[1]);
+    Some(if a.has(half::WSCALE) && b.has(half::WSCALE) { c.core.half[speaker.index()].wscale as u32 & 15 } else { 0 })
 }
 
 /// Bytes that the segment offers: the one place where windows are scaled. A SYN's window is not (RFC 7323 2.2).
 #[inline(always)]
-pub fn offered(c: &Connection, speaker: Direction, s: &Segment) -> Option<u32> {
+pub fn offered(c: &Parts, speaker: Direction, s: &Segment) -> Option<u32> {
     match shift(c, speaker) {
         Some(_) if s.has(flags::SYN) => Some(s.wnd as u32),
         Some(shift) => Some((s.wnd as u32) << shift),
@@ -35,9 +35,9 @@ pub fn offered(c: &Connection, speaker: Direction, s: &Segment) -> Option<u32> {
 }
 
 #[inline(always)]
-pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let peer = &c.half[dir.other().index()];
-    let me = &c.half[dir.index()];
+pub fn on_ack(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let peer = &c.core.half[dir.other().index()];
+    let me = &c.core.half[dir.index()];
     let sender_seen = peer.has(half::SEEN);
     let sent = peer.snd_nxt;
     let known = me.has(half::ACKED);
@@ -54,7 +54,7 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
             judge_segments: peer.segments,
             ..Candidate::default()
         };
-        settle::raise(&mut c.half[dir.index()], &mut c.fault[dir.index()], candidate::ACK_UNSENT, settled, new);
+        settle::raise(&mut c.core.half[dir.index()], &mut c.fault[dir.index()], candidate::ACK_UNSENT, settled, new);
         pingpong(c, dir, s, now_ns, notes);
         return;
     }
@@ -66,7 +66,7 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
         let behind = prev.distance(s.ack) as u32;
         let span = peer_window(peer, me).max(OLD_ACK_SPAN);
         // How old is a question of windows; and a segment from before this speaker's last one is in the capture twice.
-        if c.scale_known() && behind > span && now_ns >= me.last_ns {
+        if c.core.scale_known() && behind > span && now_ns >= me.last_ns {
             notes.push(Anomaly::AckTooOld, dir, prev, s.ack);
         } else {
             notes.push(Anomaly::AckOld, dir, prev, s.ack);
@@ -78,20 +78,20 @@ pub fn on_ack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
     settle::on_receiver_ack(c, dir, s.ack, offered.unwrap_or(0), advanced, now_ns, notes);
     if advanced {
         advance(c, dir, s, now_ns);
-    } else if sender_seen && bare && (s.wnd == c.half[dir.index()].wnd || reports_new(s)) && sent.after(s.ack) {
-        let me = &mut c.half[dir.index()];
+    } else if sender_seen && bare && (s.wnd == c.core.half[dir.index()].wnd || reports_new(s)) && sent.after(s.ack) {
+        let me = &mut c.core.half[dir.index()];
         me.dup_acks = me.dup_acks.saturating_add(1);
         notes.push(Anomaly::DupAck, dir, s.ack, s.ack);
     }
     match offered {
         Some(bytes) => {
-            if !c.scale_known() {
-                c.flags |= conn::SCALE_INFERRED;
+            if !c.core.scale_known() {
+                c.core.flags |= conn::SCALE_INFERRED;
             }
             window(c, dir, s, bytes, advanced, now_ns, notes);
         }
         // What was inferred turned out too small: its edges go with it.
-        None => c.half[dir.index()].flags &= !half::EDGE,
+        None => c.core.half[dir.index()].flags &= !half::EDGE,
     }
     zero_window(c, dir, s, now_ns, notes);
     pingpong(c, dir, s, now_ns, notes);
@@ -121,16 +121,16 @@ fn tolerated(sender: &Half, fault: &super::state::Fault, ack: SeqNum, sent: SeqN
 }
 
 #[inline(always)]
-fn advance(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
-    let me = &c.half[dir.index()];
+fn advance(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64) {
+    let me = &c.core.half[dir.index()];
     let (known, prev) = (me.has(half::ACKED), me.ack);
-    let sender = &mut c.half[dir.other().index()];
+    let sender = &mut c.core.half[dir.other().index()];
     if known {
         sample(sender, prev, s.ack, now_ns);
     } else {
         sample(sender, sender.rtt_seq.sub(1), s.ack, now_ns);
     }
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     me.ack = s.ack;
     me.ack_ns = now_ns;
     me.dup_acks = 0;
@@ -154,14 +154,14 @@ pub(super) fn sample(sender: &mut Half, prev: SeqNum, ack: SeqNum, now_ns: u64) 
 
 /// The window that the segment offers, against those before it.
 #[inline(always)]
-fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced: bool, now_ns: u64, notes: &mut Notes) {
-    let sender = &c.half[dir.other().index()];
+fn window(c: &mut Parts, dir: Direction, s: &Segment, bytes: u32, advanced: bool, now_ns: u64, notes: &mut Notes) {
+    let sender = &c.core.half[dir.other().index()];
     let (sender_seen, sent, sender_iss) = (sender.has(half::SEEN), sender.snd_nxt, sender.iss);
     let scale = shift(c, dir).unwrap_or(0);
-    let certain = c.scale_known();
+    let certain = c.core.scale_known();
     let sender_mss = sender.mss as u32;
     let sender_scales = sender.has(half::WSCALE);
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
     let edge = s.ack.add(bytes);
     let syn = s.has(flags::SYN);
@@ -228,14 +228,14 @@ fn window(c: &mut Connection, dir: Direction, s: &Segment, bytes: u32, advanced:
 
 /// A closed window, which is 0 under any scale.
 #[inline(always)]
-fn zero_window(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let me = &c.half[dir.index()];
+fn zero_window(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let me = &c.core.half[dir.index()];
     if s.wnd != 0 && !me.has(half::ZERO_WINDOW) {
         return;
     }
-    let sender = &c.half[dir.other().index()];
+    let sender = &c.core.half[dir.other().index()];
     let (sent, sender_data_ns, stall) = (sender.snd_nxt, sender.data_ns, stall_ns(sender));
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
     if s.wnd == 0 {
         if !me.has(half::ZERO_WINDOW) {
@@ -252,9 +252,9 @@ fn zero_window(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, not
 
 /// Bare ACKs that answer bare ACKs, each repeating itself and unacceptable to the other end.
 #[inline(always)]
-fn pingpong(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let peer = &c.half[dir.other().index()];
-    let me = &c.half[dir.index()];
+fn pingpong(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let peer = &c.core.half[dir.other().index()];
+    let me = &c.core.half[dir.index()];
     let repeats = s.seq_len() == 0 && s.seq == me.prev_seq && s.ack == me.prev_ack && me.segments > 0;
     // Unacceptable to the other end: it acknowledges what was never sent, or lies outside the window.
     let unacceptable = peer.has(half::SEEN) && s.ack.after(peer.snd_nxt)
@@ -267,7 +267,7 @@ fn pingpong(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes:
         last != 0 && now_ns < last + SECOND
     };
     let peer_nxt = peer.snd_nxt;
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     if !(repeats && unacceptable) || probing || now_ns < me.last_ns {
         me.flags &= !half::REPEATED_BARE_ACK;
         return;

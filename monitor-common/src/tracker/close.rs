@@ -1,6 +1,6 @@
 //! Resets: whether the receiver accepts one (RFC 9293 3.5.3, RFC 5961 section 3, Linux `tcp_validate_incoming`).
 
-use super::state::{Connection, half};
+use super::state::{Parts, half};
 use crate::flow::Direction;
 use crate::segment::{Segment, flags, opt};
 
@@ -48,12 +48,12 @@ impl Effect {
 
 /// Judges a RST of `dir` and marks its half. Moves no edge.
 #[inline(always)]
-pub fn on_rst(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> Effect {
+pub fn on_rst(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64) -> Effect {
     let effect = effect(c, dir, s);
     if effect.is_effective() && c.fault[dir.index()].rst_ns == 0 {
         c.fault[dir.index()].rst_ns = now_ns;
     }
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     me.flags |= if effect.is_effective() { half::RST } else { half::RST_INEFFECTIVE };
     me.rst_count = me.rst_count.saturating_add(1);
     me.segments = me.segments.wrapping_add(1);
@@ -62,9 +62,9 @@ pub fn on_rst(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> E
 }
 
 #[inline(always)]
-fn effect(c: &Connection, dir: Direction, s: &Segment) -> Effect {
-    let me = &c.half[dir.index()];
-    let peer = &c.half[dir.other().index()];
+fn effect(c: &Parts, dir: Direction, s: &Segment) -> Effect {
+    let me = &c.core.half[dir.index()];
+    let peer = &c.core.half[dir.other().index()];
     // Who signs its segments has a key for the other end's, and takes none without (Linux `tcp_inbound_hash`).
     let keyed = peer.has(half::AUTH) || me.has(half::AUTH) && !peer.has(half::SEEN);
     if keyed && !s.has_option(opt::AUTH) {
@@ -113,7 +113,7 @@ fn effect(c: &Connection, dir: Direction, s: &Segment) -> Effect {
     let edge = if peer.has(half::EDGE) { peer.edge_max } else { peer.ack.add(65_535) };
     if s.seq.at_or_after(peer.ack) && s.seq.before(edge) {
         Effect::InWindow
-    } else if c.scale_known() || s.seq.before(peer.ack) {
+    } else if c.core.scale_known() || s.seq.before(peer.ack) {
         Effect::OutOfWindow
     } else {
         Effect::Unverified

@@ -1,7 +1,7 @@
 //! SYN and SYN-ACK: initial numbers, window scale agreement, reuse of a 4-tuple (RFC 9293 3.5, RFC 7323 2.2).
 
 use super::notes::Notes;
-use super::state::{Connection, Phase, conn, half};
+use super::state::{Core, Parts, Phase, conn, half};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
 use crate::segment::{Segment, flags, opt};
@@ -13,9 +13,9 @@ const MAX_MISSED: i32 = 1 << 20;
 /// Whether this SYN or SYN-ACK starts a new life of the flow. The caller reports the old life and begins the new one
 /// before it tracks the segment.
 #[inline(always)]
-pub fn starts_new_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
-    let me = &c.half[dir.index()];
-    let peer = &c.half[dir.other().index()];
+pub fn starts_new_life(c: &Parts, dir: Direction, s: &Segment) -> bool {
+    let me = &c.core.half[dir.index()];
+    let peer = &c.core.half[dir.other().index()];
     if s.has(flags::ACK) {
         // The other end's SYN met a connection that this end had forgotten, or has closed.
         return peer.has(half::NEXT_SYN) && s.ack == c.fault[dir.other().index()].next_iss.add(1);
@@ -24,17 +24,17 @@ pub fn starts_new_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
         // It reset the old connection that answered in the other end's place, and tries again (RFC 9293 3.5.1).
         return me.has(half::RST) && !peer.has(half::SEEN);
     }
-    match c.phase() {
+    match c.core.phase() {
         Phase::TimeWait | Phase::Reset | Phase::Closing => true,
         Phase::SynSent => false,
-        _ => c.flags & conn::MID_STREAM != 0,
+        _ => c.core.flags & conn::MID_STREAM != 0,
     }
 }
 
 /// Carries over to the new life what the SYN that the SYN-ACK `s` of `dir` answers told: its number. Its options are
 /// gone, so windows are not judged in this life.
 #[inline(always)]
-pub fn adopt_forgotten_syn(c: &mut Connection, dir: Direction, next_iss: SeqNum) {
+pub fn adopt_forgotten_syn(c: &mut Core, dir: Direction, next_iss: SeqNum) {
     c.flags |= conn::INITIATOR | conn::MID_STREAM;
     c.initiator = dir.other() as u8;
     let peer = &mut c.half[dir.other().index()];
@@ -45,7 +45,7 @@ pub fn adopt_forgotten_syn(c: &mut Connection, dir: Direction, next_iss: SeqNum)
 /// Whether a segment without SYN, from an end that has not answered the other's SYN yet, belongs to a connection of the
 /// same 4-tuple that was never seen here: it acknowledges nothing near that SYN. Typically a challenge ACK.
 #[inline(always)]
-pub fn is_of_former_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
+pub fn is_of_former_life(c: &Core, dir: Direction, s: &Segment) -> bool {
     let me = &c.half[dir.index()];
     let peer = &c.half[dir.other().index()];
     !me.has(half::SEEN)
@@ -56,11 +56,11 @@ pub fn is_of_former_life(c: &Connection, dir: Direction, s: &Segment) -> bool {
 
 /// Takes a SYN or SYN-ACK. False: it moved nothing, its acknowledgement does not count either.
 #[inline(always)]
-pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) -> bool {
-    let phase = c.phase();
+pub fn on_syn(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) -> bool {
+    let phase = c.core.phase();
     let with_ack = s.has(flags::ACK);
-    let me = &c.half[dir.index()];
-    let peer = &c.half[dir.other().index()];
+    let me = &c.core.half[dir.index()];
+    let peer = &c.core.half[dir.other().index()];
     let established = (phase as u8) >= (Phase::Established as u8);
 
     if me.has(half::SYN) && me.iss == s.seq {
@@ -68,11 +68,11 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
         // established before this end has acknowledged anything.
         let anomaly = if established && me.has(half::ACKED) { Anomaly::SynInEstablished } else { Anomaly::Rexmit };
         notes.push(anomaly, dir, me.iss, s.seq);
-        c.half[dir.index()].flags &= !half::RTT_PENDING;
+        c.core.half[dir.index()].flags &= !half::RTT_PENDING;
         if matches!(phase, Phase::Reset) {
             // Refused once, tried again with the same number: an answer would begin a new life.
             c.fault[dir.index()].next_iss = s.seq;
-            c.half[dir.index()].flags |= half::NEXT_SYN;
+            c.core.half[dir.index()].flags |= half::NEXT_SYN;
         }
         return true;
     }
@@ -87,7 +87,7 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
             if answers {
                 // The other end decides which it takes.
                 c.fault[dir.index()].next_iss = s.seq;
-                c.half[dir.index()].flags |= half::NEXT_SYN;
+                c.core.half[dir.index()].flags |= half::NEXT_SYN;
             }
         }
         return false;
@@ -96,21 +96,21 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
         // The other end still holds the old connection: only its SYN-ACK tells whether this one is new.
         notes.push(Anomaly::SynInEstablished, dir, me.snd_nxt, s.seq);
         c.fault[dir.index()].next_iss = s.seq;
-        c.half[dir.index()].flags |= half::NEXT_SYN;
+        c.core.half[dir.index()].flags |= half::NEXT_SYN;
         return false;
     }
     if with_ack && !answers {
         notes.push(Anomaly::SynackBadAck, dir, from, s.ack);
         return false;
     }
-    adopt(c, dir, s, now_ns);
-    if c.scale_known() {
-        c.flags &= !conn::MID_STREAM;
-        if c.flags & conn::SCALE_INFERRED != 0 {
+    adopt(c.core, dir, s, now_ns);
+    if c.core.scale_known() {
+        c.core.flags &= !conn::MID_STREAM;
+        if c.core.flags & conn::SCALE_INFERRED != 0 {
             // The handshake came late; what was inferred before it was a lower bound.
-            c.flags &= !conn::SCALE_INFERRED;
-            c.half[0].flags &= !(half::EDGE | half::SCALE_INFERRED);
-            c.half[1].flags &= !(half::EDGE | half::SCALE_INFERRED);
+            c.core.flags &= !conn::SCALE_INFERRED;
+            c.core.half[0].flags &= !(half::EDGE | half::SCALE_INFERRED);
+            c.core.half[1].flags &= !(half::EDGE | half::SCALE_INFERRED);
         }
     }
     true
@@ -118,7 +118,7 @@ pub fn on_syn(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, note
 
 /// Takes the numbers and options of `dir`'s SYN.
 #[inline(always)]
-pub fn adopt(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
+pub fn adopt(c: &mut Core, dir: Direction, s: &Segment, now_ns: u64) {
     if c.flags & conn::INITIATOR == 0 {
         c.flags |= conn::INITIATOR;
         c.initiator = if s.has(flags::ACK) { dir.other() as u8 } else { dir as u8 };

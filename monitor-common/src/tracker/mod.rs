@@ -23,7 +23,7 @@ use crate::anomaly::Anomaly;
 use crate::flow::{Direction, FlowKey};
 use crate::segment::{Segment, flags, opt};
 use notes::Notes;
-use state::{Connection, Half, conn, half};
+use state::{Core, Half, Parts, conn, half};
 
 pub const MS: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000 * MS;
@@ -59,7 +59,7 @@ pub fn reorder_ns(me: &Half) -> u64 {
 /// Starts a life of the flow in an entry of zeroes. `incarnation` counts the lives before. Zeroing is the caller's
 /// business: in the kernel it is one helper call, as code it would be a loop over bytes.
 #[inline(always)]
-pub fn begin(c: &mut Connection, key: &FlowKey, segment: &Segment, incarnation: u16, now_ns: u64) {
+pub fn begin(c: &mut Core, key: &FlowKey, segment: &Segment, incarnation: u16, now_ns: u64) {
     c.key = *key;
     c.created_ns = now_ns;
     c.incarnation = incarnation;
@@ -70,24 +70,24 @@ pub fn begin(c: &mut Connection, key: &FlowKey, segment: &Segment, incarnation: 
 
 /// Tracks one segment that `dir` sent. `notes` is cleared by the caller.
 #[inline(always)]
-pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     if s.has(flags::RST) {
         notes.effect = close::on_rst(c, dir, s, now_ns) as u8;
     } else {
         checked(c, dir, s, now_ns, notes);
     }
-    c.steady[dir.index()] = predict::how_steady(c);
+    c.core.steady[dir.index()] = predict::how_steady(c);
 }
 
 /// Every check, in order, of a segment other than a RST.
 #[inline(always)]
-fn checked(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    if c.half[dir.index()].has(half::RST) {
+fn checked(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    if c.core.half[dir.index()].has(half::RST) {
         after_reset(c, dir, now_ns, notes);
     }
     let taken = if s.has(flags::SYN) {
         handshake::on_syn(c, dir, s, now_ns, notes)
-    } else if handshake::is_of_former_life(c, dir, s) {
+    } else if handshake::is_of_former_life(c.core, dir, s) {
         false
     } else {
         note_idle(c, dir, s, now_ns, notes);
@@ -111,35 +111,35 @@ fn checked(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: 
 }
 
 #[inline(always)]
-fn note_idle(c: &Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let last = c.last_ns();
+fn note_idle(c: &Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let last = c.core.last_ns();
     if last != 0 && now_ns > last + IDLE_GAP_NS {
-        notes.push(Anomaly::IdleGap, dir, c.half[dir.index()].snd_nxt, s.seq);
+        notes.push(Anomaly::IdleGap, dir, c.core.half[dir.index()].snd_nxt, s.seq);
     }
 }
 
 /// First segment of a speaker without its SYN.
 #[inline(always)]
-fn baseline(c: &mut Connection, dir: Direction, s: &Segment) {
+fn baseline(c: &mut Parts, dir: Direction, s: &Segment) {
     let peer_ack = {
-        let peer = &c.half[dir.other().index()];
+        let peer = &c.core.half[dir.other().index()];
         (peer.has(half::ACKED), peer.ack)
     };
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     if me.has(half::SEEN) {
         return;
     }
     me.flags |= half::SEEN;
     // What the other end acknowledged was sent, also where its segment was not seen.
     me.snd_nxt = if peer_ack.0 && peer_ack.1.after(s.seq) { peer_ack.1 } else { s.seq };
-    if !c.scale_known() {
-        c.flags |= conn::MID_STREAM;
+    if !c.core.scale_known() {
+        c.core.flags |= conn::MID_STREAM;
     }
 }
 
 /// A segment of a speaker whose RST took effect: who sent it is alive.
 #[inline(always)]
-fn after_reset(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
+fn after_reset(c: &mut Parts, dir: Direction, now_ns: u64, notes: &mut Notes) {
     let fault = &mut c.fault[dir.index()];
     if now_ns <= fault.rst_ns + AFTER_RESET_NS && fault.after_reset < crate::engine::REPORTED_AFTER_RESET {
         fault.after_reset += 1;
@@ -149,8 +149,8 @@ fn after_reset(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Note
 
 /// Bookkeeping that every segment of `dir` leaves behind.
 #[inline(always)]
-fn remember(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let me = &mut c.half[dir.index()];
+fn remember(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let me = &mut c.core.half[dir.index()];
     identity::remember(me, dir, s, notes);
     note_options(me, s);
     me.bytes = me.bytes.wrapping_add(s.payload_len as u64);

@@ -8,7 +8,7 @@
 //! be true. It touches neither [`Fault`](super::state::Fault), which costs a cache miss each line where there are many
 //! connections.
 
-use super::state::{Connection, Half, conn, half, sync_state};
+use super::state::{Core, Half, Parts, conn, half, sync_state};
 use super::{IDLE_GAP_NS, ack, handshake, identity, sequence, timestamps};
 use crate::flow::Direction;
 use crate::segment::{Segment, flags, opt, packet};
@@ -46,14 +46,14 @@ const SYN_ONLY: u32 = OPENED
 /// Whether the next segment of either end may be predicted: nothing is open that an ordinary segment would settle,
 /// confirm or reset. One of [`steady`].
 #[inline(always)]
-pub fn how_steady(c: &Connection) -> u8 {
-    let (a, b) = (&c.half[0], &c.half[1]);
+pub fn how_steady(c: &Parts) -> u8 {
+    let (a, b) = (&c.core.half[0], &c.core.half[1]);
     let (both, any) = (a.flags & b.flags, a.flags | b.flags);
     if any & BARRED != 0 || !is_quiet(c) {
         steady::NO
     } else if any & half::SYN != 0 {
         // An end without a SYN has not spoken: without its own it would be MID_STREAM.
-        let whole = any & half::SCALE_INFERRED == 0 && c.flags & (conn::MID_STREAM | conn::SCALE_INFERRED) == 0;
+        let whole = any & half::SCALE_INFERRED == 0 && c.core.flags & (conn::MID_STREAM | conn::SCALE_INFERRED) == 0;
         if whole { steady::WHOLE } else { steady::NO }
     } else if both & NEEDED_MID_STREAM == NEEDED_MID_STREAM && any & half::WSCALE == 0 {
         steady::MID_STREAM
@@ -64,7 +64,7 @@ pub fn how_steady(c: &Connection) -> u8 {
 
 /// Whether no fault is open that an ordinary segment would read.
 #[inline(always)]
-fn is_quiet(c: &Connection) -> bool {
+fn is_quiet(c: &Parts) -> bool {
     let (f, g) = (&c.fault[0], &c.fault[1]);
     f.regress_ns | g.regress_ns == 0
         && f.ts_regress_run | g.ts_regress_run | f.rto_streak | g.rto_streak == 0
@@ -74,14 +74,14 @@ fn is_quiet(c: &Connection) -> bool {
 
 /// Tracks the segment if it is one of the predicted; false, and nothing is changed, if it needs the full checks.
 #[inline(always)]
-pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> bool {
+pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64) -> bool {
     let Some(window) = predicted(c, dir, s, now_ns) else { return false };
     let (len, end) = (s.payload_len, s.end());
     let closes = s.has(flags::FIN);
-    let peer = &c.half[dir.other().index()];
+    let peer = &c.core.half[dir.other().index()];
     let (una, peer_wnd) = (peer.ack, peer.wnd as u32);
     let peer_scales = peer.has(half::WSCALE) && peer.wscale > 0;
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     let (known, prev) = (me.has(half::ACKED), me.ack);
     if s.has_option(opt::TIMESTAMPS) {
         me.ts_hi = s.tsval;
@@ -99,7 +99,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) 
         me.fin_end = end;
     }
     if len > 0 {
-        let reach = &mut c.reach[dir.index()];
+        let reach = &mut c.core.reach[dir.index()];
         if len > me.len_max as u32 {
             sequence::grows(me, reach, s, end);
         }
@@ -137,7 +137,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) 
     }
     identity::take(me, s);
     super::count(me, s, now_ns);
-    let sender = &mut c.half[dir.other().index()];
+    let sender = &mut c.core.half[dir.other().index()];
     if !known {
         ack::sample(sender, sender.rtt_seq.sub(1), s.ack, now_ns);
     } else if s.ack != prev {
@@ -148,7 +148,7 @@ pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) 
 
 /// Tracks the SYN of a connection of which nothing was seen yet; false, and nothing is changed, if it is anything else.
 #[inline(always)]
-pub fn on_opening(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> bool {
+pub fn on_opening(c: &mut Core, dir: Direction, s: &Segment, now_ns: u64) -> bool {
     let (a, b) = (&c.half[0], &c.half[1]);
     if s.flags & (flags::FIN | flags::SYN | flags::RST | flags::ACK) != flags::SYN
         || a.segments | b.segments | a.flags | b.flags | c.flags as u32 != 0
@@ -168,7 +168,7 @@ pub fn on_opening(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) 
 /// Tracks the SYN-ACK that answers a SYN of which nothing else was seen; false, and nothing is changed, if it is anything
 /// else.
 #[inline(always)]
-pub fn on_answer(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) -> bool {
+pub fn on_answer(c: &mut Core, dir: Direction, s: &Segment, now_ns: u64) -> bool {
     let me = &c.half[dir.index()];
     let peer = &c.half[dir.other().index()];
     if s.flags & (flags::FIN | flags::SYN | flags::RST | flags::ACK) != flags::SYN | flags::ACK
@@ -217,8 +217,8 @@ enum Window {
 /// What a predicted segment offers. The checks are those of the files named, each reduced to the side on which nothing
 /// happens.
 #[inline(always)]
-fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option<Window> {
-    let steady = c.steady[0] & c.steady[1];
+fn predicted(c: &Parts, dir: Direction, s: &Segment, now_ns: u64) -> Option<Window> {
+    let steady = c.core.steady[0] & c.core.steady[1];
     if steady == steady::NO
         || s.flags & (flags::SYN | flags::RST | flags::ACK) != flags::ACK
         || s.options & !opt::TIMESTAMPS != 0
@@ -227,8 +227,8 @@ fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option
     {
         return None;
     }
-    let me = &c.half[dir.index()];
-    let peer = &c.half[dir.other().index()];
+    let me = &c.core.half[dir.index()];
+    let peer = &c.core.half[dir.other().index()];
     // Both SYNs were seen, and the other end answered this one's.
     let handshake = steady == steady::WHOLE;
     if handshake && (me.flags & OPENED != OPENED || peer.flags & PEER_NEEDED != PEER_NEEDED) {
@@ -273,7 +273,7 @@ fn predicted(c: &Connection, dir: Direction, s: &Segment, now_ns: u64) -> Option
     let scales = handshake || peer.has(half::SCALE_INFERRED);
     let window = if scales {
         let shift = if !handshake {
-            if !me.has(half::EDGE) || c.flags & conn::SCALE_INFERRED == 0 {
+            if !me.has(half::EDGE) || c.core.flags & conn::SCALE_INFERRED == 0 {
                 return None;
             }
             c.fault[dir.other().index()].peer_shift.wrapping_sub(1) as u32 & 15

@@ -2,7 +2,7 @@
 
 use super::notes::Notes;
 use super::settle;
-use super::state::{Candidate, Connection, candidate, half};
+use super::state::{Candidate, Parts, candidate, half};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
 use crate::segment::Segment;
@@ -12,16 +12,16 @@ use crate::seq::SeqNum;
 const MAX_WINDOW: u32 = 1 << 30;
 
 #[inline(always)]
-pub fn on_sack(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+pub fn on_sack(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     // An inferred scale is a lower bound.
-    let window = if c.scale_known() { c.half[dir.index()].wnd_max } else { MAX_WINDOW };
-    let sender = &c.half[dir.other().index()];
+    let window = if c.core.scale_known() { c.core.half[dir.index()].wnd_max } else { MAX_WINDOW };
+    let sender = &c.core.half[dir.other().index()];
     let (sender_seen, sent, sender_segments) = (sender.has(half::SEEN), sender.snd_nxt, sender.segments);
     let judge = &c.fault[dir.other().index()];
     let settled = judge.settled[candidate::SACK_UNSENT];
     let (rexmit_seq, rexmit_len, rexmits) = (judge.rexmit_seq, judge.rexmit_len, judge.rexmits as u8);
     let shadow = (sender.has(half::SHADOW), judge.shadow_end);
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
 
     let mut highest = SeqNum(0);

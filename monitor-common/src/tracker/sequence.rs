@@ -2,7 +2,7 @@
 
 use super::identity;
 use super::notes::Notes;
-use super::state::{Candidate, Connection, Fault, Half, Reach, candidate, half, weight};
+use super::state::{Candidate, Fault, Half, Parts, Reach, candidate, half, weight};
 use super::{OLD_ACK_SPAN, SECOND, settle};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
@@ -16,11 +16,11 @@ const MAX_WINDOW: i32 = 1 << 30;
 
 /// Brings `snd_nxt` up to what the other end acknowledged acceptably although it was not seen here.
 #[inline(always)]
-pub fn lift(c: &mut Connection, dir: Direction, s: &Segment) {
-    let peer = &c.half[dir.other().index()];
+pub fn lift(c: &mut Parts, dir: Direction, s: &Segment) {
+    let peer = &c.core.half[dir.other().index()];
     let (acked, ack, said) = (peer.has(half::ACKED), peer.ack, peer.prev_ack);
     let next_iss = c.fault[dir.index()].next_iss;
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     if acked && ack.after(me.snd_nxt) {
         advance_unseen(me, ack);
     }
@@ -65,17 +65,17 @@ pub fn probe(me: &Half, peer: &Half, s: &Segment) -> Option<Anomaly> {
 }
 
 #[inline(always)]
-pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let p = &c.half[dir.other().index()];
+pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let p = &c.core.half[dir.other().index()];
     let (peer_flags, judge_segments) = (p.flags, p.segments);
     let settled = c.fault[dir.other().index()].settled[candidate::BEYOND_WINDOW];
     let (una_known, una, stuck_ns, dup_acks) = (p.has(half::ACKED), p.ack, p.ack_ns, p.dup_acks);
-    let (edge, edge_cur, certain) = (p.edge_max, p.edge_cur, c.scale_known());
+    let (edge, edge_cur, certain) = (p.edge_max, p.edge_cur, c.core.scale_known());
     let (peer_wnd_max, peer_last_ns, peer_wscale) = (p.wnd_max, p.last_ns, p.wscale);
     let peer_wnd = p.wnd as u32;
-    let found = probe(&c.half[dir.index()], p, s);
-    let me = &mut c.half[dir.index()];
-    let reach = &mut c.reach[dir.index()];
+    let found = probe(&c.core.half[dir.index()], p, s);
+    let me = &mut c.core.half[dir.index()];
+    let reach = &mut c.core.reach[dir.index()];
     let fault = &mut c.fault[dir.index()];
 
     if let Some(anomaly) = found {

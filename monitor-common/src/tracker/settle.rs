@@ -5,7 +5,7 @@
 //! bytes; if it goes on from where it was, the acknowledgement was wrong. A retransmission proves nothing.
 
 use super::notes::Notes;
-use super::state::{Candidate, Connection, Fault, Half, candidate, conn, half, weight};
+use super::state::{Candidate, Fault, Half, Parts, candidate, conn, half, weight};
 use super::{SECOND, reorder_ns, sequence, stall_ns, timestamps};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
@@ -32,8 +32,8 @@ pub fn raise(me: &mut Half, fault: &mut Fault, index: usize, settled: u8, new: C
 
 /// Forgets that `dir` raised anything once all of it is settled, so that ordinary segments look no further.
 #[inline(always)]
-pub fn on_raiser(c: &mut Connection, dir: Direction) {
-    if !c.half[dir.index()].has(half::RAISED) {
+pub fn on_raiser(c: &mut Parts, dir: Direction) {
+    if !c.core.half[dir.index()].has(half::RAISED) {
         return;
     }
     let raised = &c.fault[dir.index()].candidates;
@@ -45,15 +45,15 @@ pub fn on_raiser(c: &mut Connection, dir: Direction) {
         i += 1;
     }
     if open == 0 {
-        c.half[dir.index()].flags &= !half::RAISED;
+        c.core.half[dir.index()].flags &= !half::RAISED;
     }
 }
 
 /// Settles what the other end claimed about `dir`'s data, now that `dir` speaks.
 #[inline(always)]
-pub fn on_judge(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+pub fn on_judge(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     let raiser = dir.other();
-    if !c.half[raiser.index()].has(half::RAISED) {
+    if !c.core.half[raiser.index()].has(half::RAISED) {
         return;
     }
     if c.fault[raiser.index()].candidates[candidate::ACK_UNSENT].generation
@@ -74,22 +74,14 @@ pub fn on_judge(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, no
 }
 
 #[inline(always)]
-fn judge(
-    c: &mut Connection,
-    dir: Direction,
-    s: &Segment,
-    now_ns: u64,
-    index: usize,
-    anomaly: Anomaly,
-    notes: &mut Notes,
-) {
+fn judge(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, index: usize, anomaly: Anomaly, notes: &mut Notes) {
     let raiser = dir.other();
     let open = c.fault[raiser.index()].candidates[index];
-    let peer = &c.half[raiser.index()];
-    let is_probe = sequence::probe(&c.half[dir.index()], peer, s).is_some();
+    let peer = &c.core.half[raiser.index()];
+    let is_probe = sequence::probe(&c.core.half[dir.index()], peer, s).is_some();
     let una = peer.ack;
     let lossy = lossy(c);
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
     let nxt = me.snd_nxt;
     let claimed = open.actual;
@@ -106,7 +98,7 @@ fn judge(
         sequence::advance_unseen(me, claimed);
         fault.gaps_confirmed = fault.gaps_confirmed.saturating_add(1);
         if fault.gaps_confirmed >= LOSSY_GAPS {
-            c.flags |= conn::CAPTURE_LOSSY;
+            c.core.flags |= conn::CAPTURE_LOSSY;
         }
         notes.push(Anomaly::CaptureGap, dir, nxt, claimed);
         return;
@@ -161,7 +153,7 @@ fn narrow(fault: &mut Fault, lo: u32, hi: u32) {
 /// Settles `sender`'s data beyond the window, now that the receiver acknowledges.
 #[inline(always)]
 pub fn on_receiver_ack(
-    c: &mut Connection,
+    c: &mut Parts,
     receiver: Direction,
     ack: SeqNum,
     offered: u32,
@@ -170,13 +162,13 @@ pub fn on_receiver_ack(
     notes: &mut Notes,
 ) {
     let sender = receiver.other();
-    if !c.half[sender.index()].has(half::RAISED) {
+    if !c.core.half[sender.index()].has(half::RAISED) {
         return;
     }
     let open = c.fault[sender.index()].candidates[candidate::BEYOND_WINDOW];
-    let rtt_ns = c.half[receiver.index()].rtt_min_us as u64 * 1_000;
-    let wait = reorder_ns(&c.half[receiver.index()]).max(rtt_ns);
-    let (lossy, certain) = (lossy(c), c.scale_known());
+    let rtt_ns = c.core.half[receiver.index()].rtt_min_us as u64 * 1_000;
+    let wait = reorder_ns(&c.core.half[receiver.index()]).max(rtt_ns);
+    let (lossy, certain) = (lossy(c), c.core.scale_known());
     let judge = &mut c.fault[receiver.index()];
     if open.generation == judge.settled[candidate::BEYOND_WINDOW] {
         return;
@@ -203,6 +195,8 @@ pub fn on_receiver_ack(
 
 /// Whether a proven gap or a retraction says that the view loses packets.
 #[inline(always)]
-pub fn lossy(c: &Connection) -> bool {
-    c.flags & conn::CAPTURE_LOSSY != 0 || c.half[0].has(half::END_UNCERTAIN) || c.half[1].has(half::END_UNCERTAIN)
+pub fn lossy(c: &Parts) -> bool {
+    c.core.flags & conn::CAPTURE_LOSSY != 0
+        || c.core.half[0].has(half::END_UNCERTAIN)
+        || c.core.half[1].has(half::END_UNCERTAIN)
 }

@@ -9,6 +9,7 @@
 use crate::flow::{Direction, FlowKey};
 use crate::seq::SeqNum;
 use bytemuck::{Pod, Zeroable};
+use core::ops::{Deref, DerefMut};
 
 /// Bits of [`Half::flags`].
 pub mod half {
@@ -377,13 +378,13 @@ pub struct Fault {
     pub jump_hits: u8,
     /// 1: different packets of this speaker had one IPv4 ID, which tells nothing then.
     pub same_id: u8,
-    pub pad: [u8; 4],
+    pub pad: [u8; 20],
 }
 
-/// State of one connection, both directions.
+/// State of one connection, both directions: the part that every segment reads and writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
-pub struct Connection {
+pub struct Core {
     pub key: FlowKey,
     /// Time of the first segment; with the slot it names the connection.
     pub created_ns: u64,
@@ -397,13 +398,48 @@ pub struct Connection {
     /// Per speaker, as of its last segment: whether [`super::predict`] may take what comes next, one of
     /// [`super::predict::steady`]. Written by the speaker.
     pub steady: [u8; 2],
-    /// In the kernel's table only: not 0 while `fault` still holds what was there before, because all that came so far
-    /// was predicted and needs none of it. A flood of SYNs would otherwise pay for ten cache lines each.
+    /// In the kernel's table only: not 0 while the faults still hold what was there before, because all that came so far
+    /// was predicted and needs none of them. A flood of SYNs would otherwise pay for ten cache lines each.
     pub bare: u8,
     pub pad: [u8; 7],
     pub half: [Half; 2],
     pub reach: [Reach; 2],
+}
+
+/// All of a connection in one piece.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Connection {
+    pub core: Core,
     pub fault: [Fault; 2],
+}
+
+/// The parts of a connection, wherever they lie: in the kernel apart, so that what ordinary segments need is dense.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    pub core: &'a mut Core,
+    pub fault: &'a mut [Fault; 2],
+}
+
+impl Connection {
+    pub fn parts(&mut self) -> Parts<'_> {
+        Parts { core: &mut self.core, fault: &mut self.fault }
+    }
+}
+
+/// Who only reads a connection need not know in which part a field is.
+impl Deref for Connection {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl DerefMut for Connection {
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
 }
 
 /// How far a connection has come, as its segments tell. Names are those shown to users.
@@ -454,7 +490,7 @@ impl Half {
     }
 }
 
-impl Connection {
+impl Core {
     /// Whether scaling is certain: both SYNs were seen (RFC 7323 section 2.2).
     #[inline(always)]
     pub const fn scale_known(&self) -> bool {
@@ -537,6 +573,6 @@ impl Connection {
 const _: () = {
     assert!(core::mem::size_of::<Half>() == 128);
     assert!(core::mem::offset_of!(Half, data_ns) == 64);
-    assert!(core::mem::size_of::<Fault>() == 304);
-    assert!(core::mem::size_of::<Connection>() == 960);
+    assert!(core::mem::size_of::<Fault>() == 320);
+    assert!(core::mem::size_of::<Core>() == 352);
 };

@@ -5,7 +5,7 @@
 //! would be acceptable.
 
 use super::notes::{HARD, Notes};
-use super::state::{Connection, Half, half, kind, sync_state};
+use super::state::{Half, Parts, half, kind, sync_state};
 use super::{SECOND, stall_ns};
 use crate::anomaly::Anomaly;
 use crate::evidence::ENTRIES;
@@ -50,7 +50,7 @@ const fn concerns(anomaly: u8) -> Option<bool> {
 
 /// Takes the notes of the segment at hand into both directions' state.
 #[inline(always)]
-pub fn update(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
+pub fn update(c: &mut Parts, dir: Direction, now_ns: u64, notes: &mut Notes) {
     holes(c, dir, now_ns, notes);
     if notes.suspicion != 0 {
         suspect_softly(c, dir, now_ns);
@@ -83,21 +83,21 @@ pub fn update(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes
 
 /// The life of a hole in `dir`'s stream, looked at when `dir` speaks.
 #[inline(always)]
-fn holes(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
-    if !c.half[dir.index()].has(half::HOLE) {
+fn holes(c: &mut Parts, dir: Direction, now_ns: u64, notes: &mut Notes) {
+    if !c.core.half[dir.index()].has(half::HOLE) {
         return;
     }
-    let peer = &c.half[dir.other().index()];
+    let peer = &c.core.half[dir.other().index()];
     let (una_known, una, dup_acks, stuck_ns) = (peer.has(half::ACKED), peer.ack, peer.dup_acks, peer.ack_ns);
     let lossy = super::settle::lossy(c);
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
     if una_known && una.after(fault.hole.lo) {
         // The receiver has the bytes, so they were sent: only this view misses them.
         notes.push(Anomaly::CaptureGap, dir, fault.hole.lo, una);
         fault.gaps_confirmed = fault.gaps_confirmed.saturating_add(1);
         if fault.gaps_confirmed >= 3 {
-            c.flags |= super::state::conn::CAPTURE_LOSSY;
+            c.core.flags |= super::state::conn::CAPTURE_LOSSY;
         }
         fault.hole.lo = una;
         fault.hole.rounds = 0;
@@ -132,9 +132,9 @@ fn holes(c: &mut Connection, dir: Direction, now_ns: u64, notes: &mut Notes) {
 /// A third retransmission of one number while the receiver is heard (DIAGNOSIS 2.2): worth watching, and gone with the
 /// first progress. Without a hard anomaly it never becomes a desynchronisation.
 #[inline(always)]
-fn suspect_softly(c: &mut Connection, data: Direction, now_ns: u64) {
-    let nxt = c.half[data.index()].snd_nxt;
-    let una = c.half[data.other().index()].ack;
+fn suspect_softly(c: &mut Parts, data: Direction, now_ns: u64) {
+    let nxt = c.core.half[data.index()].snd_nxt;
+    let una = c.core.half[data.other().index()].ack;
     let sync = &mut c.fault[data.index()].sync;
     if sync.state == sync_state::IN_SYNC {
         sync.state = sync_state::SUSPECT;
@@ -149,9 +149,9 @@ fn suspect_softly(c: &mut Connection, data: Direction, now_ns: u64) {
 }
 
 #[inline(always)]
-fn suspect(c: &mut Connection, data: Direction, expected: SeqNum, actual: SeqNum, now_ns: u64) {
-    let nxt = c.half[data.index()].snd_nxt;
-    let hole = c.half[data.index()].has(half::HOLE_PERSISTENT);
+fn suspect(c: &mut Parts, data: Direction, expected: SeqNum, actual: SeqNum, now_ns: u64) {
+    let nxt = c.core.half[data.index()].snd_nxt;
+    let hole = c.core.half[data.index()].has(half::HOLE_PERSISTENT);
     let fault = &mut c.fault[data.index()];
     let since = if hole { fault.hole.since_ns } else { now_ns };
     let sync = &mut fault.sync;
@@ -171,12 +171,12 @@ fn suspect(c: &mut Connection, data: Direction, expected: SeqNum, actual: SeqNum
 }
 
 #[inline(always)]
-fn step(c: &mut Connection, data: Direction, now_ns: u64) {
+fn step(c: &mut Parts, data: Direction, now_ns: u64) {
     let kind_now = kind_of(c, data, now_ns);
-    let receiver = &c.half[data.other().index()];
+    let receiver = &c.core.half[data.other().index()];
     let (una, progress_ns) = (receiver.ack, receiver.ack_ns);
-    let stall = stall_ns(&c.half[data.index()]);
-    let nxt = c.half[data.index()].snd_nxt;
+    let stall = stall_ns(&c.core.half[data.index()]);
+    let nxt = c.core.half[data.index()].snd_nxt;
     let sync = &mut c.fault[data.index()].sync;
     let quiet = now_ns > sync.last_hard_ns + stall;
     match sync.state {
@@ -216,10 +216,10 @@ fn elsewhere(receiver: &Half, own: u8, refused: u8) -> bool {
 
 /// The kind whose rule holds for `data`'s stream, the most telling first.
 #[inline(always)]
-fn kind_of(c: &Connection, data: Direction, now_ns: u64) -> u8 {
-    let sender = &c.half[data.index()];
+fn kind_of(c: &Parts, data: Direction, now_ns: u64) -> u8 {
+    let sender = &c.core.half[data.index()];
     let of_sender = &c.fault[data.index()];
-    let receiver = &c.half[data.other().index()];
+    let receiver = &c.core.half[data.other().index()];
     let of_receiver = &c.fault[data.other().index()];
     let shifted = of_receiver.dsack_shift_hits >= 2 && of_receiver.dsack_shift <= receiver.wnd_max;
     // The blocks lie beyond what was sent by the same bytes each time, while the plain acknowledgements fit.

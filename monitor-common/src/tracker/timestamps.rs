@@ -2,7 +2,7 @@
 
 use super::notes::Notes;
 use super::settle;
-use super::state::{Candidate, Connection, Half, candidate, half};
+use super::state::{Candidate, Half, Parts, candidate, half};
 use crate::anomaly::Anomaly;
 use crate::flow::Direction;
 use crate::segment::{Segment, opt};
@@ -16,8 +16,8 @@ const TS_HARD_RUN: i32 = 60_000;
 /// An echo of what the other end's clock has not come to yet (RFC 7323 section 4): raised here, and settled by the other
 /// end's next timestamps. A view that misses packets proves nothing.
 #[inline(always)]
-pub fn on_echo(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
-    let peer = &c.half[dir.other().index()];
+pub fn on_echo(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64) {
+    let peer = &c.core.half[dir.other().index()];
     let (ts_hi, judge_segments) = (peer.ts_hi, peer.segments);
     if !is_future(peer, s) || gaps(c) {
         return;
@@ -30,7 +30,7 @@ pub fn on_echo(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64) {
         judge_segments,
         ..Candidate::default()
     };
-    settle::raise(&mut c.half[dir.index()], &mut c.fault[dir.index()], candidate::TSECR_FUTURE, settled, new);
+    settle::raise(&mut c.core.half[dir.index()], &mut c.fault[dir.index()], candidate::TSECR_FUTURE, settled, new);
 }
 
 /// Whether the segment echoes what its receiver's clock has not come to.
@@ -43,12 +43,12 @@ pub(super) fn is_future(peer: &Half, s: &Segment) -> bool {
 /// What `dir`'s own clock says to the echo that the other end sent: it has not come to it even now, or packets of it were
 /// not seen here.
 #[inline(always)]
-pub fn judge(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+pub fn judge(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
     if !s.has_option(opt::TIMESTAMPS) {
         return;
     }
     let open = c.fault[dir.other().index()].candidates[candidate::TSECR_FUTURE];
-    let later = now_ns > open.time_ns + super::reorder_ns(&c.half[dir.index()]);
+    let later = now_ns > open.time_ns + super::reorder_ns(&c.core.half[dir.index()]);
     let behind = (s.tsval.wrapping_sub(open.actual.0) as i32) < 0;
     if behind && !later {
         return;
@@ -61,16 +61,16 @@ pub fn judge(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes
 
 /// Whether this view is known to have missed packets.
 #[inline(always)]
-fn gaps(c: &Connection) -> bool {
+fn gaps(c: &Parts) -> bool {
     c.fault[0].gaps_confirmed | c.fault[1].gaps_confirmed != 0
 }
 
 #[inline(always)]
-pub fn on_segment(c: &mut Connection, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
-    let negotiated = c.half[0].has(half::TIMESTAMPS) && c.half[1].has(half::TIMESTAMPS);
-    let peer = &c.half[dir.other().index()];
+pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes: &mut Notes) {
+    let negotiated = c.core.half[0].has(half::TIMESTAMPS) && c.core.half[1].has(half::TIMESTAMPS);
+    let peer = &c.core.half[dir.other().index()];
     let (una_known, una, progress_ns) = (peer.has(half::ACKED), peer.ack, peer.ack_ns);
-    let me = &mut c.half[dir.index()];
+    let me = &mut c.core.half[dir.index()];
     let fault = &mut c.fault[dir.index()];
     if !s.has_option(opt::TIMESTAMPS) {
         if negotiated {

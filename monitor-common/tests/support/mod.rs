@@ -13,7 +13,7 @@ use monitor_common::segment::{Segment, flags, opt};
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker;
 use monitor_common::tracker::notes::{HARD, Note, Notes};
-use monitor_common::tracker::state::{Connection, Fault, Half, Hook, Phase, Reach, sync_state};
+use monitor_common::tracker::state::{Connection, Core, Fault, Half, Hook, Phase, Reach, sync_state};
 
 pub const MS: u64 = 1_000_000;
 /// Any time that is not 0.
@@ -188,7 +188,7 @@ impl Talk {
         let (a, b) = if a_first { (low, high) } else { (high, low) };
         let (key, dir_a) = FlowKey::canonical(a.0, a.1, b.0, b.1);
         Talk {
-            c: Connection { key, ..Connection::default() },
+            c: Connection { core: Core { key, ..Core::default() }, ..Connection::default() },
             evidence: Evidence::default(),
             recorder: Recorder::default(),
             notes: Notes::default(),
@@ -372,25 +372,25 @@ impl Talk {
         let dir = self.dir(who);
         if self.lives == 0 {
             let key = self.c.key;
-            tracker::begin(&mut self.c, &key, segment, 0, now_ns);
+            tracker::begin(&mut self.c.core, &key, segment, 0, now_ns);
             self.lives = 1;
         }
         let hook = self.hook[who as usize] as u8;
         let (mut short_cut, mut last) = (self.c, self.recorder);
         let mut moved = Notes::default();
-        let predicted = engine::predict(&mut short_cut, &mut last, dir, hook, segment, now_ns, &mut moved);
+        let predicted = engine::predict(&mut short_cut.parts(), &mut last, dir, hook, segment, now_ns, &mut moved);
         if predicted == Predicted::No {
             assert_eq!((short_cut, last), (self.c, self.recorder), "what is not predicted is left alone");
         }
         assert_eq!(engine::admit(&mut self.c, dir, hook, segment), engine::Admission::Track);
-        if engine::starts_new_life(&self.c, dir, segment) {
-            let former = engine::Former::of(&self.c, dir);
+        if engine::starts_new_life(&self.c.parts(), dir, segment) {
+            let former = engine::Former::of(&self.c.parts(), dir);
             self.c = Connection::default();
-            engine::restart(&mut self.c, &former, dir, segment, now_ns);
+            engine::restart(&mut self.c.parts(), &former, dir, segment, now_ns);
             self.evidence = Evidence::default();
             self.lives += 1;
         }
-        engine::track(&mut self.c, &mut self.recorder, dir, hook, segment, now_ns, &mut self.notes);
+        engine::track(&mut self.c.parts(), &mut self.recorder, dir, hook, segment, now_ns, &mut self.notes);
         self.evidence.enter(dir, &mut self.notes, now_ns);
         self.hard += self.notes.hard as u32;
         self.why = engine::why(&self.c, dir, &self.notes);

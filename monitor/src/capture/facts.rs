@@ -210,7 +210,7 @@ mod tests {
     use monitor_common::drops::Segment;
     use monitor_common::evidence::{Evidence, Recorder};
     use monitor_common::flow::v4;
-    use monitor_common::tracker::state::Connection;
+    use monitor_common::tracker::state::{Connection, Core};
 
     fn event(source: u8) -> KernelEvent {
         let (local, remote) = (v4(0x0a00_0001), v4(0x0a00_0002));
@@ -228,7 +228,8 @@ mod tests {
     #[test]
     fn an_error_report_is_found_under_the_name_of_its_errno() {
         let about = error_report(110);
-        let connection = Connection { key: about.key, ..Connection::default() };
+        let core = Core { key: about.key, ..Core::default() };
+        let connection = Connection { core, ..Connection::default() };
         let mut history = History::from_parts(&connection, &Evidence::default(), &Recorder::default());
         history.end = End::Silent;
         history.kernel.push(about.fact);

@@ -119,31 +119,31 @@ impl Engine {
             Entry::Vacant(entry) => {
                 *opened += 1;
                 let mut slot = Box::new(Slot { number: *opened, ..Slot::default() });
-                tracker::begin(&mut slot.connection, &packet.key, segment, 0, now_ns);
+                tracker::begin(&mut slot.connection.core, &packet.key, segment, 0, now_ns);
                 entry.insert(slot).into_mut()
             }
         };
         let notes = &mut self.notes;
-        let (c, recorder, hook_number) = (&mut slot.connection, &mut slot.recorder, hook as u8);
-        let predicted = engine::predict(c, recorder, dir, hook_number, segment, now_ns, notes);
+        let (mut c, recorder, hook_number) = (slot.connection.parts(), &mut slot.recorder, hook as u8);
+        let predicted = engine::predict(&mut c, recorder, dir, hook_number, segment, now_ns, notes);
         let mut ended = None;
         match predicted {
             Predicted::Yes => notes.clear(),
             Predicted::Moved => {}
             Predicted::No => {
-                if engine::admit(c, dir, hook_number, segment) != Admission::Track {
+                if engine::admit(c.core, dir, hook_number, segment) != Admission::Track {
                     return Tracked { ended: None, report: Report::None, passed_over: true };
                 }
-                if engine::starts_new_life(c, dir, segment) {
+                if engine::starts_new_life(&c, dir, segment) {
+                    let carried = Former::of(&c, dir);
                     ended = Some(slot.clone());
-                    let carried = Former::of(&slot.connection, dir);
                     slot.connection = Connection::default();
-                    engine::restart(&mut slot.connection, &carried, dir, segment, now_ns);
+                    engine::restart(&mut slot.connection.parts(), &carried, dir, segment, now_ns);
                     slot.evidence = None;
                     *opened += 1;
                 }
-                let (c, recorder) = (&mut slot.connection, &mut slot.recorder);
-                engine::track(c, recorder, dir, hook_number, segment, now_ns, notes);
+                let mut c = slot.connection.parts();
+                engine::track(&mut c, &mut slot.recorder, dir, hook_number, segment, now_ns, notes);
                 if notes.count > 0 {
                     enter(slot, dir, notes, now_ns);
                 }

@@ -12,6 +12,7 @@ use monitor_common::abi::{Flow, NEIGHBOURS, Offsets, TableSet, WAYS};
 use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::FullEvent;
 use monitor_common::evidence::Evidence;
+use monitor_common::tracker::state::Fault;
 
 /// Table sizes, set before load.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +44,8 @@ impl Sizes {
 
     /// Memory of the maps, bytes: as the kernel allocates them, all at load.
     pub fn bytes(&self) -> u64 {
-        let arrays = [(size_of::<TableSet>(), self.sets()), (size_of::<Flow>(), self.slots())];
+        let per_slot = [size_of::<Flow>(), size_of::<[Fault; 2]>()].map(|value| (value, self.slots()));
+        let arrays = [(size_of::<TableSet>(), self.sets()), per_slot[0], per_slot[1]];
         let arrays: u64 = arrays.iter().map(|(value, n)| pages(*value as u64 * *n as u64)).sum();
         let hashes = hash_bytes(size_of::<Evidence>(), self.evidence()) + hash_bytes(size_of::<Drops>(), self.drops());
         arrays + hashes + self.ring_bytes as u64
@@ -167,6 +169,7 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, seed: u64
         .override_global("NETNS", &netns, true)
         .map_max_entries("SETS", sets)
         .map_max_entries("FLOWS", sizes.slots())
+        .map_max_entries("FAULTS", sizes.slots())
         .map_max_entries("EVIDENCE", sizes.evidence())
         .map_max_entries("DROPS", sizes.drops())
         .map_max_entries("EVENTS", sizes.ring_bytes);

@@ -6,7 +6,7 @@
 use aya::maps::MapData;
 use monitor_common::abi::{self, Flow, TableSet, WAYS};
 use monitor_common::evidence::Recorder;
-use monitor_common::tracker::state::Connection;
+use monitor_common::tracker::state::{Connection, Core, Fault};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
@@ -69,6 +69,7 @@ impl<T> Drop for Mapping<T> {
 pub struct Table {
     sets: Mapping<TableSet>,
     flows: Mapping<Flow>,
+    faults: Mapping<[Fault; 2]>,
     spread: Mapping<u64>,
 }
 
@@ -79,11 +80,12 @@ impl Table {
             Some(aya::maps::Map::Array(data)) => Ok(data),
             _ => Err(io::Error::other(format!("map {name} is missing from the eBPF object"))),
         };
-        let (sets, flows, spread) = (map("SETS")?, map("FLOWS")?, map("SPREAD")?);
+        let (sets, flows, faults, spread) = (map("SETS")?, map("FLOWS")?, map("FAULTS")?, map("SPREAD")?);
         let slots = set_count as usize * WAYS;
         Ok(Table {
             sets: Mapping::new(&sets, set_count as usize)?,
             flows: Mapping::new(&flows, slots)?,
+            faults: Mapping::new(&faults, slots)?,
             // A value of four bytes takes eight.
             spread: Mapping::new(&spread, 1)?,
         })
@@ -120,8 +122,11 @@ impl Table {
 
     pub fn connection(&self, slot: u32) -> Connection {
         // SAFETY: a field of an entry inside the mapping, and any bytes are valid.
-        let c = unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).connection) };
-        if c.bare == 0 { c } else { Connection { bare: 0, fault: Default::default(), ..c } }
+        let core = unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).core) };
+        if core.bare != 0 {
+            return Connection { core: Core { bare: 0, ..core }, ..Connection::default() };
+        }
+        Connection { core, fault: self.faults.read(slot as usize) }
     }
 
     pub fn recorder(&self, slot: u32) -> Recorder {

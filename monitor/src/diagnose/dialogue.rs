@@ -389,22 +389,22 @@ impl Dialogue {
             self.connection = Connection::zeroed();
             self.connection.key = self.key;
             let key = self.connection.key;
-            tracker::begin(&mut self.connection, &key, s, 0, self.now_ns);
+            tracker::begin(&mut self.connection.core, &key, s, 0, self.now_ns);
             self.evidence.created_ns = self.connection.created_ns;
             self.recorder = Recorder::zeroed();
         }
         if engine::admit(&mut self.connection, dir, hook as u8, s) != Admission::Track {
             return;
         }
-        if engine::starts_new_life(&self.connection, dir, s) {
-            let former = engine::Former::of(&self.connection, dir);
+        if engine::starts_new_life(&self.connection.parts(), dir, s) {
+            let former = engine::Former::of(&self.connection.parts(), dir);
             self.connection = Connection::default();
-            engine::restart(&mut self.connection, &former, dir, s, self.now_ns);
+            engine::restart(&mut self.connection.parts(), &former, dir, s, self.now_ns);
             self.evidence = Evidence { created_ns: self.connection.created_ns, ..Evidence::default() };
         }
         let number = self.connection.half[dir.index()].segments;
         let mut notes = Notes::default();
-        engine::track(&mut self.connection, &mut self.recorder, dir, hook as u8, s, self.now_ns, &mut notes);
+        engine::track(&mut self.connection.parts(), &mut self.recorder, dir, hook as u8, s, self.now_ns, &mut notes);
         if notes.count > 0 {
             self.evidence.enter(dir, &mut notes, self.now_ns);
         }

@@ -7,6 +7,7 @@ use crate::finding::{Endpoint, Finding, Related};
 use crate::history::{History, Relative, client};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::tracker::SECOND;
+use monitor_common::tracker::state::Core;
 
 /// Tuples remembered.
 const KEPT: usize = 4096;
@@ -63,7 +64,7 @@ fn other(relative: &Relative, by: String) -> Related {
         Some(true) => shared,
         Some(false) => shared.other(),
         // Its own state is not at hand.
-        None => client(&monitor_common::tracker::state::Connection { key: *key, ..Default::default() }),
+        None => client(&Core { key: *key, ..Core::default() }),
     };
     Related {
         community_id: community_id(key),

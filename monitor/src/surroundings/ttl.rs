@@ -50,9 +50,11 @@ impl Ttls {
 mod tests {
     use super::*;
     use monitor_common::flow::{FlowKey, v4};
+    use monitor_common::tracker::state::Core;
 
     fn connection(ttl: u8, run: u8) -> Connection {
-        let mut c = Connection { key: FlowKey::canonical(v4(1), 40_000, v4(2), 80).0, ..Connection::default() };
+        let key = FlowKey::canonical(v4(1), 40_000, v4(2), 80).0;
+        let mut c = Connection { core: Core { key, ..Core::default() }, ..Connection::default() };
         for h in &mut c.half {
             (h.flags, h.ttl, h.ttl_run) = (half::SEEN, ttl, run);
         }
