@@ -250,7 +250,7 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
     }
     if wanted(harm::ROWS[0]) {
         eprintln!("bench: {}", harm::ROWS[0]);
-        let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 7 });
+        let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 15 });
         match harm::veth(&whyrst, folder.path(), rounds, if args.quick { 1 } else { 2 }) {
             Ok(bulk) => report.bulk = bulk,
             Err(e) => report.left_out.push(format!("bulk transfers: {e:#}")),
