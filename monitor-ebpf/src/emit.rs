@@ -133,7 +133,7 @@ fn evidence_of(slot: u32, created_ns: u64) -> Option<*mut Evidence> {
 fn brief(hooked: u32, head: &Head, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(c) = table::core(scratch.slot) else { return };
-    if c.bare != 0 {
+    if c.is_bare() {
         faultless(hooked, head, now_ns);
         return;
     }

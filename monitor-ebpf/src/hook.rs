@@ -304,9 +304,9 @@ fn track(hooked: u32, now_ns: u64) -> bool {
     let dir = scratch.packet.direction();
     let segment = &scratch.packet.segment;
     let counters = &mut scratch.counters;
-    if c.core.bare != 0 {
-        emit::zero(c.fault);
-        c.core.bare = 0;
+    if c.core.is_bare() && !table::clear_faults(c.core, c.fault, dir) {
+        counters.table_busy += 1;
+        return false;
     }
     match engine::admit(c.core, dir, scratch.hook as u8, segment) {
         Admission::Track => {}

@@ -16,8 +16,8 @@
 //! * `EVIDENCE[slot].ledger[d]` and `FLOWS[slot].recorder.record[d]` have the same single writer `d`.
 //! * Tags and classes in `SETS` change only under the set's try-lock ([`crate::table`]); readers need no lock, because
 //!   a tag is published after its entry and the key in the entry decides.
-//! * `bare` and the zeroes that it stands for are written by whoever sees the second segment. Two CPUs that see one at
-//!   the same time (a SYN that is repeated while it is answered) both zero, and one may zero what the other just noted.
+//! * The faults are zeroed by whoever sees the first segment that is not predicted, under a claim in `bare`; one that another CPU
+//!   sees meanwhile waits for that, two microseconds at most; then it is not tracked, and counted as `table_busy`.
 //! * `SCRATCH` is per CPU and per hook: programs run with bottom halves disabled, so a hook does not interrupt
 //!   itself on a CPU.
 //! * The agent frees idle entries under the same try-lock. A program that found the entry before may write to it

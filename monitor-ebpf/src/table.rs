@@ -10,10 +10,10 @@ use crate::maps::{FAULTS, FLOWS, HASH_SEED, NEIGHBOURS_ASKED, SET_COUNT, SETS, S
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, first_way, set_index, slot, tag};
-use monitor_common::flow::FlowKey;
+use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::segment::{Segment, flags};
 use monitor_common::tracker;
-use monitor_common::tracker::state::{Core, Fault, Hook, Phase, half};
+use monitor_common::tracker::state::{Core, Fault, Hook, Phase, bare, half};
 
 /// Where a connection lives.
 pub struct Place {
@@ -135,6 +135,44 @@ fn try_lock(lock: *mut u32) -> bool {
     }
     add(lock, u32::MAX);
     false
+}
+
+/// Zeroes the faults of a connection that has none yet, or waits until the other CPU has, because what that one notes in
+/// them must not be zeroed any more. False if it takes too long, or a third CPU is at it.
+///
+/// Dekker's algorithm with fixed turns: where both have claimed, the one with the reverse segment steps back.
+#[inline(always)]
+pub fn clear_faults(c: &mut Core, fault: &mut [Fault; 2], dir: Direction) -> bool {
+    /// Ten cache lines out of memory, several times over.
+    const SPINS: u32 = 1024;
+    let word = &raw mut c.bare;
+    let own = bare::CLAIM[dir.index()];
+    add(word, own);
+    let (mut claimed, mut clean) = (true, false);
+    let mut i = 0;
+    while i < SPINS {
+        // SAFETY: as in `add`.
+        let found = unsafe { core::ptr::read_volatile(word) };
+        clean = found & bare::YES == 0;
+        if clean {
+            break;
+        }
+        if claimed && found == own | bare::YES {
+            emit::zero(fault);
+            add(word, bare::YES.wrapping_neg());
+            clean = true;
+            break;
+        }
+        if claimed && matches!(dir, Direction::Reverse) {
+            add(word, own.wrapping_neg());
+            claimed = false;
+        }
+        i += 1;
+    }
+    if claimed {
+        add(word, own.wrapping_neg());
+    }
+    clean
 }
 
 /// What a segment of an unknown connection may push out of a full set.
@@ -261,7 +299,7 @@ fn fill(
     // The tag is taken away first, so that nobody finds the entry while it changes.
     s.tag[w] = 0;
     emit::zero(c);
-    c.bare = 1;
+    c.bare = bare::YES;
     tracker::begin(c, key, segment, 0, now_ns);
     // What `worth_of` makes of its first segment, which is not classified if it is predicted.
     let own_attempt = hook == Hook::Egress as u32 && segment.has(flags::SYN);

@@ -85,6 +85,13 @@ pub mod conn {
     pub const SCALE_INFERRED: u16 = 1 << 3;
 }
 
+/// Values of [`Core::bare`].
+pub mod bare {
+    pub const YES: u32 = 1;
+    /// By direction of the segment at hand.
+    pub const CLAIM: [u32; 2] = [1 << 8, 1 << 16];
+}
+
 /// Where a packet was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -398,10 +405,11 @@ pub struct Core {
     /// Per speaker, as of its last segment: whether [`super::predict`] may take what comes next, one of
     /// [`super::predict::steady`]. Written by the speaker.
     pub steady: [u8; 2],
-    /// In the kernel's table only: not 0 while the faults still hold what was there before, because all that came so far
-    /// was predicted and needs none of them. A flood of SYNs would otherwise pay for ten cache lines each.
-    pub bare: u8,
-    pub pad: [u8; 7],
+    /// In the kernel's table only: [`bare::YES`] while the faults still hold what was there before, because all that came
+    /// so far was predicted and needs none of them. A flood of SYNs would otherwise pay for ten cache lines each. Above
+    /// that, [`bare::CLAIM`] for each CPU that is about to zero them.
+    pub bare: u32,
+    pub pad: [u8; 4],
     pub half: [Half; 2],
     pub reach: [Reach; 2],
 }
@@ -491,6 +499,12 @@ impl Half {
 }
 
 impl Core {
+    /// Whether the faults were not written yet.
+    #[inline(always)]
+    pub const fn is_bare(&self) -> bool {
+        self.bare & bare::YES != 0
+    }
+
     /// Whether scaling is certain: both SYNs were seen (RFC 7323 section 2.2).
     #[inline(always)]
     pub const fn scale_known(&self) -> bool {

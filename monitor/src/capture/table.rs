@@ -123,10 +123,10 @@ impl Table {
     pub fn connection(&self, slot: u32) -> Connection {
         // SAFETY: a field of an entry inside the mapping, and any bytes are valid.
         let core = unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).core) };
-        if core.bare != 0 {
+        if core.is_bare() {
             return Connection { core: Core { bare: 0, ..core }, ..Connection::default() };
         }
-        Connection { core, fault: self.faults.read(slot as usize) }
+        Connection { core: Core { bare: 0, ..core }, fault: self.faults.read(slot as usize) }
     }
 
     pub fn recorder(&self, slot: u32) -> Recorder {
