@@ -9,7 +9,7 @@ use crate::tracker::state::Core;
 use bytemuck::{Pod, Zeroable};
 
 /// Raised when any shared layout changes; part of the pin path.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Ways of one set of the connection table.
 pub const WAYS: usize = 16;
@@ -58,7 +58,7 @@ pub struct TableSet {
 pub struct Flow {
     pub recorder: Recorder,
     pub core: Core,
-    pub pad: [u64; 4],
+    pub pad: [u64; 2],
 }
 
 const _: () = assert!(core::mem::size_of::<Flow>().is_multiple_of(128), "an entry begins with a pair of cache lines");

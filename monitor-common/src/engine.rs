@@ -17,8 +17,8 @@ use crate::icmp::Quote;
 use crate::segment::{Segment, flags, packet};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
-use crate::tracker::state::{Core, Hook, Parts, Phase, Sync, half, sync_state};
-use crate::tracker::{self, handshake, identity, predict};
+use crate::tracker::state::{Core, Half, Hook, Parts, Phase, Sync, half, sync_state};
+use crate::tracker::{self, close, handshake, identity, predict};
 
 /// Whether an observation is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub enum Predicted {
     No,
     /// All that they would have done. There is nothing to note, count or report.
     Yes,
-    /// The same, and the phase is another one: the notes say which, and the shell goes on as after [`track`].
+    /// The same; it was a RST, or the phase is another one: the notes say which, and the shell goes on as after [`track`].
     Moved,
 }
 
@@ -130,6 +130,9 @@ pub fn predict(
     now_ns: u64,
     notes: &mut Notes,
 ) -> Predicted {
+    if s.has(flags::RST) {
+        return predict_reset(c, recorder, dir, hook, s, now_ns, notes);
+    }
     let (me, peer) = (&c.core.half[dir.index()], &c.core.half[dir.other().index()]);
     let (number, fed_by) = (me.segments, me.fed_by);
     // Whether the phase depends on this segment.
@@ -161,15 +164,48 @@ pub fn predict(
     Predicted::Moved
 }
 
+/// A RST on a connection with which nothing was wrong until then: there is nothing to note of it but itself. One that may be
+/// a copy of another is left to [`is_copy`], which reads a fault.
+#[inline(always)]
+fn predict_reset(
+    c: &mut Parts,
+    recorder: &mut Recorder,
+    dir: Direction,
+    hook: u8,
+    s: &Segment,
+    now_ns: u64,
+    notes: &mut Notes,
+) -> Predicted {
+    let me = &c.core.half[dir.index()];
+    if me.fed_by != 0 && me.fed_by != hook || maybe_copy(me, s) || !predict::is_undisturbed(c.core) {
+        return Predicted::No;
+    }
+    notes.clear();
+    notes.before = c.core.phase() as u8;
+    notes.identity = identity::of(me, hook, s);
+    recorder.put(dir, me.segments, s, now_ns);
+    c.core.half[dir.index()].fed_by = hook;
+    notes.effect = close::on_rst(c, dir, s, now_ns) as u8;
+    c.core.steady[dir.index()] = predict::how_steady(c.core, true);
+    notes.after = c.core.phase() as u8;
+    Predicted::Moved
+}
+
+/// Whether a look at the record is needed to tell the segment from its speaker's last, see [`is_copy`].
+#[inline(always)]
+fn maybe_copy(me: &Half, s: &Segment) -> bool {
+    // A RST's ID is not the speaker's last.
+    let repeats = s.ip_id == me.ip_id || s.has(flags::RST) && me.rst_count > 0;
+    repeats && s.ip_id != 0 && me.segments > 0 && s.packet & packet::IPV6 == 0
+}
+
 /// Whether this is the speaker's last packet once more, as a mirror port of both directions shows each, a capture of two
 /// interfaces, or a network that doubles: the same IPv4 ID and header, at once. A sender that repeats itself counts its ID
 /// on. It was counted once, and tells nothing.
 #[inline(always)]
 fn is_copy(c: &mut Parts, recorder: &Recorder, dir: Direction, s: &Segment, now_ns: u64) -> bool {
     let me = &c.core.half[dir.index()];
-    // A RST's ID is not the speaker's last, so it takes a look at the record.
-    let maybe = s.ip_id == me.ip_id || s.has(flags::RST) && me.rst_count > 0;
-    if s.ip_id == 0 || !maybe || me.segments == 0 || s.packet & packet::IPV6 != 0 {
+    if !maybe_copy(me, s) {
         return false;
     }
     let last = recorder.last(dir, me.segments);

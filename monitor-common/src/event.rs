@@ -46,9 +46,9 @@ pub mod identity {
 
 /// [`Event::tag`].
 pub mod tag {
-    /// An [`super::Event`] alone, or a [`super::Faultless`].
+    /// An [`super::Event`] alone, or its [`super::Faultless`] part.
     pub const BRIEF: u32 = 0x6272_6531;
-    /// A [`super::FullEvent`], or a [`super::Recorded`].
+    /// A [`super::FullEvent`], a [`super::Recorded`], or a [`super::FaultlessRecorded`].
     pub const FULL: u32 = 0x6675_6c31;
     /// A [`super::KernelEvent`].
     pub const KERNEL: u32 = 0x6b65_7231;
@@ -91,19 +91,13 @@ pub type Faultless = [u64; offset_of!(Event, connection) / 8 + offset_of!(Connec
 impl Event {
     /// Of a brief report's bytes, with or without faults; `None` if they are too few.
     pub fn read(bytes: &[u8]) -> Option<Event> {
-        let mut event: Event = read(bytes, size_of::<Faultless>())?;
-        event.connection.bare = 0;
+        let mut event = Event::zeroed();
+        let room = bytemuck::bytes_of_mut(&mut event);
+        let sent = if bytes.len() < room.len() { size_of::<Faultless>() } else { room.len() };
+        room[..sent].copy_from_slice(bytes.get(..sent)?);
+        event.connection.detach();
         Some(event)
     }
-}
-
-/// A value of which at least `least` bytes were sent, and all of it if there are more.
-fn read<T: Pod>(bytes: &[u8], least: usize) -> Option<T> {
-    let mut value = T::zeroed();
-    let room = bytemuck::bytes_of_mut(&mut value);
-    let sent = if bytes.len() < room.len() { least } else { room.len() };
-    room[..sent].copy_from_slice(bytes.get(..sent)?);
-    Some(value)
 }
 
 /// A report with everything that a verdict needs.
@@ -125,10 +119,31 @@ pub struct Recorded {
     pub recorder: Recorder,
 }
 
+/// A [`Recorded`] without the connection's faults: most connections that are reset were predicted until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct FaultlessRecorded {
+    pub event: Faultless,
+    pub recorder: Recorder,
+}
+
 impl FullEvent {
-    /// Of a report's bytes, with or without evidence; `None` if they are too few.
+    /// Of a report's bytes, with or without evidence and faults; `None` if they are too few.
     pub fn read(bytes: &[u8]) -> Option<FullEvent> {
-        read(bytes, size_of::<Recorded>())
+        const EVENT: usize = size_of::<Faultless>();
+        const RECORDER: usize = offset_of!(FullEvent, recorder);
+        let mut full: FullEvent = FullEvent::zeroed();
+        let room = bytemuck::bytes_of_mut(&mut full);
+        if bytes.len() >= size_of::<Recorded>() {
+            let sent = if bytes.len() < room.len() { size_of::<Recorded>() } else { room.len() };
+            room[..sent].copy_from_slice(&bytes[..sent]);
+        } else {
+            let sent: &[u8] = bytes.get(..size_of::<FaultlessRecorded>())?;
+            room[..EVENT].copy_from_slice(&sent[..EVENT]);
+            room[RECORDER..size_of::<Recorded>()].copy_from_slice(&sent[EVENT..]);
+        }
+        full.event.connection.detach();
+        Some(full)
     }
 }
 

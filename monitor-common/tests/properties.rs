@@ -317,7 +317,7 @@ fn counters(c: &Connection) -> Vec<u64> {
         all.extend([u64::from(h.segments), u64::from(h.rst_count), h.last_ns]);
         all.extend([f.ack_unsent_hits, f.sack_hits, f.beyond_hits, f.rexmits, f.gaps_confirmed].map(u64::from));
         all.extend([h.rtt_samples, f.after_reset, f.jump_hits].map(u64::from));
-        all.extend([u64::from(h.len_max), f.rst_ns, u64::from(h.has(half::ACKED_OVER_RAW))]);
+        all.extend([u64::from(h.len_max), c.reach[i].rst_ns, u64::from(h.has(half::ACKED_OVER_RAW))]);
         all.extend([f.phantom_hits.min(1), f.ts_regress_hits, f.shrink_hits, f.probes].map(u64::from));
     }
     all

@@ -6,7 +6,7 @@ use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_ringbuf_query};
 use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
-use monitor_common::event::{Event, Faultless, FullEvent, KernelEvent, Recorded, tag, why};
+use monitor_common::event::{Event, Faultless, FaultlessRecorded, FullEvent, KernelEvent, Recorded, tag, why};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::Direction;
 use monitor_common::tracker::notes::NO_RESET;
@@ -27,6 +27,10 @@ pub fn report(hooked: u32, now_ns: u64) {
     let head = Head { why, effect: scratch.notes.effect, phase: scratch.notes.before, lost };
     if !engine::needs_evidence(why, &scratch.notes) {
         brief(hooked, &head, now_ns);
+        return;
+    }
+    if c.noted == 0 {
+        recorded(hooked, &head, now_ns);
         return;
     }
     match EVIDENCE.get_ptr(&scratch.slot) {
@@ -66,6 +70,7 @@ pub fn enter(hooked: u32, writer: Direction, now_ns: u64) -> u8 {
     let Some(c) = table::core(scratch.slot) else { return 0 };
     match evidence_of(scratch.slot, c.created_ns) {
         Some(e) => {
+            c.noted = 1;
             // SAFETY: the map's value stays until the agent deletes it, which it does for free slots only.
             unsafe { (*e).enter(writer, &mut scratch.notes, now_ns) };
             0
@@ -191,6 +196,11 @@ fn full(hooked: u32, head: &Head, evidence: *const Evidence, now_ns: u64) {
 #[inline(always)]
 fn recorded(hooked: u32, head: &Head, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
+    let Some(c) = table::core(scratch.slot) else { return };
+    if c.is_bare() {
+        faultless_recorded(hooked, head, now_ns);
+        return;
+    }
     let Some(mut room) = EVENTS.reserve_untyped::<Recorded>(0) else {
         lost(scratch);
         return;
@@ -200,6 +210,26 @@ fn recorded(hooked: u32, head: &Head, now_ns: u64) {
     unsafe {
         fill(&raw mut (*p).event, scratch, head, tag::FULL, now_ns);
         connection(scratch, &raw mut (*p).event.connection);
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
+    }
+    room.submit(QUIET);
+    scratch.counters.events_sent += 1;
+}
+
+/// The same of a connection whose faults were never written.
+#[inline(always)]
+fn faultless_recorded(hooked: u32, head: &Head, now_ns: u64) {
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(mut room) = EVENTS.reserve_untyped::<FaultlessRecorded>(0) else {
+        lost(scratch);
+        return;
+    };
+    let p = room.as_mut_ptr();
+    let e = p.cast::<Event>();
+    // SAFETY: as in `faultless` and `full`.
+    unsafe {
+        fill(e, scratch, head, tag::FULL, now_ns);
+        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*e).connection.core);
         copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
     }
     room.submit(QUIET);

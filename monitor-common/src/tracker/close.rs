@@ -50,8 +50,9 @@ impl Effect {
 #[inline(always)]
 pub fn on_rst(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64) -> Effect {
     let effect = effect(c, dir, s);
-    if effect.is_effective() && c.fault[dir.index()].rst_ns == 0 {
-        c.fault[dir.index()].rst_ns = now_ns;
+    let reach = &mut c.core.reach[dir.index()];
+    if effect.is_effective() && reach.rst_ns == 0 {
+        reach.rst_ns = now_ns;
     }
     let me = &mut c.core.half[dir.index()];
     me.flags |= if effect.is_effective() { half::RST } else { half::RST_INEFFECTIVE };

@@ -76,7 +76,7 @@ pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes
     } else {
         checked(c, dir, s, now_ns, notes);
     }
-    c.core.steady[dir.index()] = predict::how_steady(c);
+    c.core.steady[dir.index()] = predict::how_steady(c.core, predict::is_quiet(c));
 }
 
 /// Every check, in order, of a segment other than a RST.
@@ -141,7 +141,9 @@ fn baseline(c: &mut Parts, dir: Direction, s: &Segment) {
 #[inline(always)]
 fn after_reset(c: &mut Parts, dir: Direction, now_ns: u64, notes: &mut Notes) {
     let fault = &mut c.fault[dir.index()];
-    if now_ns <= fault.rst_ns + AFTER_RESET_NS && fault.after_reset < crate::engine::REPORTED_AFTER_RESET {
+    if now_ns <= c.core.reach[dir.index()].rst_ns + AFTER_RESET_NS
+        && fault.after_reset < crate::engine::REPORTED_AFTER_RESET
+    {
         fault.after_reset += 1;
         notes.after_reset = 1;
     }

@@ -5,8 +5,8 @@
 //!
 //! [`on_segment`], [`on_opening`] and [`on_answer`] do that and no more, or nothing at all; what they take gives bit for bit what
 //! [`super::on_segment`] would have made of it, without a note. The property tests and the fuzz target hold that to
-//! be true. It touches neither [`Fault`](super::state::Fault), which costs a cache miss each line where there are many
-//! connections.
+//! be true. Of a connection seen from its SYN on it touches neither [`Fault`](super::state::Fault), each line of which costs
+//! a cache miss where there are many connections; of one picked up in mid-stream it reads what was inferred of the scale.
 
 use super::state::{Core, Half, Parts, conn, half, sync_state};
 use super::{IDLE_GAP_NS, ack, handshake, identity, sequence, timestamps};
@@ -14,7 +14,7 @@ use crate::flow::Direction;
 use crate::segment::{Segment, flags, opt, packet};
 use crate::seq::SeqNum;
 
-/// Values of [`Connection::steady`].
+/// Values of [`Core::steady`].
 pub mod steady {
     pub const NO: u8 = 0;
     /// The handshake was seen, as far as there was any.
@@ -44,16 +44,16 @@ const SYN_ONLY: u32 = OPENED
     | half::AUTH;
 
 /// Whether the next segment of either end may be predicted: nothing is open that an ordinary segment would settle,
-/// confirm or reset. One of [`steady`].
+/// confirm or reset. `quiet`: see [`is_quiet`]. One of [`steady`].
 #[inline(always)]
-pub fn how_steady(c: &Parts) -> u8 {
-    let (a, b) = (&c.core.half[0], &c.core.half[1]);
+pub fn how_steady(c: &Core, quiet: bool) -> u8 {
+    let (a, b) = (&c.half[0], &c.half[1]);
     let (both, any) = (a.flags & b.flags, a.flags | b.flags);
-    if any & BARRED != 0 || !is_quiet(c) {
+    if any & BARRED != 0 || !quiet {
         steady::NO
     } else if any & half::SYN != 0 {
         // An end without a SYN has not spoken: without its own it would be MID_STREAM.
-        let whole = any & half::SCALE_INFERRED == 0 && c.core.flags & (conn::MID_STREAM | conn::SCALE_INFERRED) == 0;
+        let whole = any & half::SCALE_INFERRED == 0 && c.flags & (conn::MID_STREAM | conn::SCALE_INFERRED) == 0;
         if whole { steady::WHOLE } else { steady::NO }
     } else if both & NEEDED_MID_STREAM == NEEDED_MID_STREAM && any & half::WSCALE == 0 {
         steady::MID_STREAM
@@ -64,12 +64,19 @@ pub fn how_steady(c: &Parts) -> u8 {
 
 /// Whether no fault is open that an ordinary segment would read.
 #[inline(always)]
-fn is_quiet(c: &Parts) -> bool {
+pub fn is_quiet(c: &Parts) -> bool {
     let (f, g) = (&c.fault[0], &c.fault[1]);
     f.regress_ns | g.regress_ns == 0
         && f.ts_regress_run | g.ts_regress_run | f.rto_streak | g.rto_streak == 0
         && f.dsack_shift_hits | g.dsack_shift_hits == 0
         && f.sync.state | g.sync.state == sync_state::IN_SYNC
+}
+
+/// Whether nothing is open that a reset would have to look at: all who have spoken left the connection steady.
+#[inline(always)]
+pub fn is_undisturbed(c: &Core) -> bool {
+    let calm = |i: usize| c.steady[i] != steady::NO || c.half[i].segments == 0;
+    calm(0) && calm(1)
 }
 
 /// Tracks the segment if it is one of the predicted; false, and nothing is changed, if it needs the full checks.

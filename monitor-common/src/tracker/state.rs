@@ -298,10 +298,12 @@ pub struct Sync {
     pub kind: u8,
 }
 
-/// How far one direction has gone beyond what it did before; its first segments write it.
+/// How far one direction has gone beyond what it did before, which its first segments write, and when it was reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Reach {
+    /// When this speaker's first effective RST was seen.
+    pub rst_ns: u64,
     /// End of the first segment of `half.len_max` bytes. While the other end's acknowledgement is below it, every
     /// acknowledged segment had at most `len_max_before` bytes.
     pub len_max_end: SeqNum,
@@ -326,8 +328,6 @@ pub struct Fault {
     pub probe_ns: u64,
     pub rto_ns: u64,
     pub regress_ns: u64,
-    /// When this speaker's first effective RST was seen.
-    pub rst_ns: u64,
     /// Spacing of the last two retransmissions of `rto_seq`, microseconds.
     pub rto_gap_us: u32,
     pub rto_seq: SeqNum,
@@ -385,7 +385,7 @@ pub struct Fault {
     pub jump_hits: u8,
     /// 1: different packets of this speaker had one IPv4 ID, which tells nothing then.
     pub same_id: u8,
-    pub pad: [u8; 20],
+    pub pad: [u8; 28],
 }
 
 /// State of one connection, both directions: the part that every segment reads and writes.
@@ -409,7 +409,8 @@ pub struct Core {
     /// so far was predicted and needs none of them. A flood of SYNs would otherwise pay for ten cache lines each. Above
     /// that, [`bare::CLAIM`] for each CPU that is about to zero them.
     pub bare: u32,
-    pub pad: [u8; 4],
+    /// In the kernel's table only. Not 0: something was entered into the evidence map.
+    pub noted: u32,
     pub half: [Half; 2],
     pub reach: [Reach; 2],
 }
@@ -499,6 +500,11 @@ impl Half {
 }
 
 impl Core {
+    /// Takes away what is the kernel's table's own.
+    pub fn detach(&mut self) {
+        (self.bare, self.noted) = (0, 0);
+    }
+
     /// Whether the faults were not written yet.
     #[inline(always)]
     pub const fn is_bare(&self) -> bool {
@@ -588,5 +594,5 @@ const _: () = {
     assert!(core::mem::size_of::<Half>() == 128);
     assert!(core::mem::offset_of!(Half, data_ns) == 64);
     assert!(core::mem::size_of::<Fault>() == 320);
-    assert!(core::mem::size_of::<Core>() == 352);
+    assert!(core::mem::size_of::<Core>() == 368);
 };

@@ -191,7 +191,7 @@ fn a_new_life_has_no_reset_behind_it() {
         t.iss[1] = t.iss[1].wrapping_add(1_000_000);
         t.b(syn());
         assert_eq!((t.lives, t.reported(why::AFTER_RESET)), (2, false));
-        assert_eq!(t.fault(B).rst_ns, 0);
+        assert_eq!(t.reach(B).rst_ns, 0);
     });
 }
 

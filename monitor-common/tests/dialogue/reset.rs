@@ -177,3 +177,43 @@ fn many_are_counted_and_few_reported_but_the_fatal_one_always() {
         assert_eq!(t.half(B).rst_count, 21);
     });
 }
+
+/// One on a connection with which nothing was wrong, whatever it does, at every stage; each `send` checks that it gives
+/// the same as the full checks, and needs nothing of the faults.
+#[test]
+fn the_first_one_is_predicted() {
+    let is_predicted = |t: &mut Talk, who, s: Seg| {
+        let before = t.predicted;
+        quiet!(t.send(who, s));
+        assert!(t.reset_reported() && t.bare);
+        assert_eq!(t.predicted, before + 1);
+    };
+    for s in [rst(501), rst(601), rst(501_000), rst_ack(501, 501)] {
+        Talk::each_open(|t| {
+            exchange(t);
+            is_predicted(t, B, s);
+        });
+    }
+    Talk::each(|t| {
+        quiet!(t.a(syn()));
+        let refused = Seg { seq: -(t.iss[1] as i64), ..rst_ack(0, 1) };
+        is_predicted(t, B, refused);
+    });
+    Talk::each(|t| {
+        quiet!(t.a(syn()));
+        quiet!(t.b(syn_ack()));
+        is_predicted(t, A, rst(1));
+    });
+    Talk::each(|t| is_predicted(t, A, rst(1)));
+}
+
+#[test]
+fn one_that_may_be_a_copy_is_not_predicted() {
+    Talk::each_open(|t| {
+        exchange(t);
+        quiet!(t.b(rst(601)));
+        let before = t.predicted;
+        quiet!(t.b(rst(501)));
+        assert_eq!((t.predicted, t.effect()), (before, "exact"));
+    });
+}

@@ -6,7 +6,7 @@
 use aya::maps::MapData;
 use monitor_common::abi::{self, Flow, TableSet, WAYS};
 use monitor_common::evidence::Recorder;
-use monitor_common::tracker::state::{Connection, Core, Fault};
+use monitor_common::tracker::state::{Connection, Fault};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
@@ -122,11 +122,10 @@ impl Table {
 
     pub fn connection(&self, slot: u32) -> Connection {
         // SAFETY: a field of an entry inside the mapping, and any bytes are valid.
-        let core = unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).core) };
-        if core.is_bare() {
-            return Connection { core: Core { bare: 0, ..core }, ..Connection::default() };
-        }
-        Connection { core: Core { bare: 0, ..core }, fault: self.faults.read(slot as usize) }
+        let mut core = unsafe { std::ptr::read_volatile(&raw const (*self.flows.at(slot as usize)).core) };
+        let fault = if core.is_bare() { <[Fault; 2]>::default() } else { self.faults.read(slot as usize) };
+        core.detach();
+        Connection { core, fault }
     }
 
     pub fn recorder(&self, slot: u32) -> Recorder {
