@@ -19,8 +19,8 @@ pub fn run(data: &[u8]) {
     let mut c = Connection { core: Core { key, ..Core::default() }, ..Connection::default() };
     let (mut recorder, mut evidence, mut notes) = (Recorder::default(), Evidence::default(), Notes::default());
     let mut now_ns = 1_000_000;
-    // All segments so far were predicted.
-    let mut bare = true;
+    // The same with header prediction, and whether all segments so far were predicted.
+    let (mut live, mut live_recorder, mut bare) = (c, recorder, true);
     // Numbers near one another are what makes the tracker think; wholly random ones are all out of the window.
     let mut next = [SeqNum(u32::MAX - 3_000), SeqNum(70_000)];
     for bytes in data.chunks_exact(STEP) {
@@ -28,29 +28,39 @@ pub fn run(data: &[u8]) {
         now_ns += pause_ns;
         if c.created_ns == 0 {
             tracker::begin(&mut c.core, &key, &s, 0, now_ns);
+            live = c;
         }
-        let (mut short_cut, mut last) = (c, recorder);
-        let mut moved = Notes::default();
-        let predicted = engine::predict(&mut short_cut.parts(), &mut last, dir, hook, &s, now_ns, &mut moved);
+        let (former, former_recorder, mut moved) = (live, live_recorder, Notes::default());
+        let predicted = engine::predict(&mut live.parts(), &mut live_recorder, dir, hook, &s, now_ns, &mut moved);
         assert!(
-            predicted != Predicted::No || (short_cut, last) == (c, recorder),
+            predicted != Predicted::No || (live, live_recorder) == (former, former_recorder),
             "what is not predicted is left alone"
         );
         if bare {
             // The kernel's table holds the faults of some former connection then.
             let fault: [Fault; 2] = bytemuck::pod_read_unaligned(&[0xa5; size_of::<[Fault; 2]>()]);
-            let (mut other, mut kept, mut noted) = (Connection { fault, ..c }, recorder, Notes::default());
+            let (mut other, mut kept, mut noted) = (Connection { fault, ..former }, former_recorder, Notes::default());
             let again = engine::predict(&mut other.parts(), &mut kept, dir, hook, &s, now_ns, &mut noted);
-            assert_eq!((again, other.core, kept, noted), (predicted, short_cut.core, last, moved), "bare: {s:?}");
+            assert_eq!((again, other.core, kept, noted), (predicted, live.core, live_recorder, moved), "bare: {s:?}");
             assert_eq!(other.fault, fault, "bare: {s:?}");
         }
         bare &= predicted != Predicted::No;
         if engine::admit(&mut c, dir, hook, &s) != Admission::Track {
             assert_eq!(predicted, Predicted::No, "a segment that does not count was predicted");
+            engine::admit(&mut live, dir, hook, &s);
             continue;
         }
+        if predicted == Predicted::No {
+            engine::admit(&mut live, dir, hook, &s);
+            if engine::starts_new_life(&live.parts(), dir, &s) {
+                let former = Former::of(&mut live.parts(), &mut live_recorder, dir);
+                live = Connection::default();
+                engine::restart(&mut live.parts(), &former, dir, &s, now_ns);
+            }
+            engine::track(&mut live.parts(), &mut live_recorder, dir, hook, &s, now_ns, &mut moved);
+        }
         if engine::starts_new_life(&c.parts(), dir, &s) {
-            let former = Former::of(&c.parts(), dir);
+            let former = Former::of(&mut c.parts(), &mut recorder, dir);
             let lives = c.incarnation;
             c = Connection::default();
             engine::restart(&mut c.parts(), &former, dir, &s, now_ns);
@@ -72,8 +82,11 @@ pub fn run(data: &[u8]) {
             assert_eq!(moved, notes, "predicted: {s:?}");
             let reported = why & !why::RESET;
             assert!(reported == 0 || !engine::needs_evidence(reported, &notes), "predicted: {s:?}");
-            assert_eq!((short_cut, last), (c, recorder), "predicted: {s:?}");
         }
+        // The full checks record at once.
+        let (mut settled, mut settled_recorder) = (live, live_recorder);
+        settled_recorder.settle_all(&mut settled);
+        assert_eq!((settled, settled_recorder), (c, recorder), "{s:?}");
         check(&before, &c, dir, &s, &notes, &evidence);
         let me = &c.half[dir.index()];
         if me.has(half::SEEN) {

@@ -73,9 +73,11 @@ pub struct Former {
 }
 
 impl Former {
-    /// Before the entry is zeroed. `dir` sent the segment that begins the next life.
+    /// Before the entry is zeroed; what it holds of the recorder's is written. `dir` sent the segment that begins the next
+    /// life.
     #[inline(always)]
-    pub fn of(c: &Parts, dir: Direction) -> Former {
+    pub fn of(c: &mut Parts, recorder: &mut Recorder, dir: Direction) -> Former {
+        recorder.settle_all(c.core);
         Former {
             key: c.core.key,
             incarnation: c.core.incarnation,
@@ -138,20 +140,25 @@ pub fn predict(
     // Whether the phase depends on this segment.
     let moves = !me.has(half::ACKED) || s.has(flags::FIN) || (me.flags | peer.flags) & half::FIN != 0;
     let before = if moves { c.core.phase() } else { Phase::Established };
-    let taken = if fed_by == hook {
-        predict::on_segment(c, dir, s, now_ns)
-    } else if fed_by != 0 || !s.has(flags::SYN) {
-        false
-    } else if s.has(flags::ACK) {
-        predict::on_answer(c.core, dir, s, now_ns)
+    if fed_by == hook {
+        if !predict::on_segment(c, recorder, dir, s, now_ns) {
+            return Predicted::No;
+        }
     } else {
-        predict::on_opening(c.core, dir, s, now_ns)
-    };
-    if !taken {
-        return Predicted::No;
+        let opens = fed_by == 0 && s.has(flags::SYN);
+        let answers = s.has(flags::ACK);
+        let taken = opens
+            && if answers {
+                predict::on_answer(c.core, dir, s, now_ns)
+            } else {
+                predict::on_opening(c.core, dir, s, now_ns)
+            };
+        if !taken {
+            return Predicted::No;
+        }
+        c.core.half[dir.index()].fed_by = hook;
+        recorder.put(dir, number, s, now_ns);
     }
-    c.core.half[dir.index()].fed_by = hook;
-    recorder.put(dir, number, s, now_ns);
     if !moves {
         return Predicted::Yes;
     }
@@ -183,8 +190,10 @@ fn predict_reset(
     notes.clear();
     notes.before = c.core.phase() as u8;
     notes.identity = identity::of(me, hook, s);
+    let me = &mut c.core.half[dir.index()];
+    recorder.settle(dir, me);
     recorder.put(dir, me.segments, s, now_ns);
-    c.core.half[dir.index()].fed_by = hook;
+    me.fed_by = hook;
     notes.effect = close::on_rst(c, dir, s, now_ns) as u8;
     c.core.steady[dir.index()] = predict::how_steady(c.core, true);
     notes.after = c.core.phase() as u8;
@@ -237,6 +246,7 @@ pub fn track(
     notes.clear();
     notes.before = c.core.phase() as u8;
     notes.sync_before = sync_states(c);
+    recorder.settle(dir, &mut c.core.half[dir.index()]);
     if is_copy(c, recorder, dir, s, now_ns) {
         notes.after = notes.before;
         notes.sync_after = notes.sync_before;

@@ -150,9 +150,9 @@ fn same_state(one: &Talk, other: &Talk) -> Result<(), TestCaseError> {
             prop_assert!(a_rel == b_rel || (a, b) == (0, 0), "{who:?} {name}: {a_rel} and {b_rel}");
         }
         let plain = |t: &Talk| {
-            let (h, f) = (t.half(who), t.fault(who));
+            let (h, r, f) = (t.half(who), t.reach(who), t.fault(who));
             let times = (h.last_ns, h.data_ns, h.ack_ns, h.rtt_start_ns, h.bytes, h.flags, h.segments, h.rtt_min_us);
-            let windows = (h.wnd_max, h.wnd, h.syn_wnd, h.first_wnd, h.wscale, h.dup_acks, h.len_max, h.rtt_samples);
+            let windows = (h.wnd_max, h.wnd, r.syn_wnd, r.first_wnd, h.wscale, h.dup_acks, h.len_max, h.rtt_samples);
             let hole = (f.hole.since_ns, f.hole.later, f.hole.rexmit_lo, f.hole.rexmit_hi, f.hole.rounds);
             let sync = (f.sync.state, f.sync.kind, f.sync.hard, f.sync.first_ns, f.sync.since_ns, f.settled);
             let offsets = (f.shift_lo, f.shift_hi, f.sack_shift, f.phantom, f.dsack_shift, f.sack_lo, f.peer_shift);

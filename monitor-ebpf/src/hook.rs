@@ -324,7 +324,7 @@ fn track(hooked: u32, now_ns: u64) -> bool {
     if engine::starts_new_life(&c, dir, segment) {
         counters.connections_opened += 1;
         emit::reused(hooked, now_ns);
-        let former = Former::of(&c, dir);
+        let former = Former::of(&mut c, recorder, dir);
         emit::zero(c.core);
         emit::zero(c.fault);
         engine::restart(&mut c, &former, dir, segment, now_ns);

@@ -14,6 +14,8 @@
 //! * `.sync` and a half's RTT sample are written from both sides. A lost update costs one hit of a counter whose
 //!   state lasts for seconds; the next segment repeats it.
 //! * `EVIDENCE[slot].ledger[d]` and `FLOWS[slot].recorder.record[d]` have the same single writer `d`.
+//! * A report copies an entry while the other end's packet may be changing it: the last header of the other end may then be
+//!   made of two. It is shown, and at most one of eight.
 //! * Tags and classes in `SETS` change only under the set's try-lock ([`crate::table`]); readers need no lock, because
 //!   a tag is published after its entry and the key in the entry decides.
 //! * The faults are zeroed by whoever sees the first segment that is not predicted, under a claim in `bare`; one that another CPU
@@ -43,7 +45,8 @@ pub static SETS: Array<TableSet, 64, MMAPABLE> = Array::new();
 #[btf_map]
 pub static SPREAD: Array<u32, 1, MMAPABLE> = Array::new();
 
-/// What every packet touches of a connection, and its last headers, per slot. Created by the first packet, freed by eviction or the agent's sweep; a life of the
+/// What every packet touches of a connection, and its last headers, per slot (one of each end waits in the state:
+/// `Recorder::settle`). Created by the first packet, freed by eviction or the agent's sweep; a life of the
 /// flow begins with the last headers of the one before, told apart by time.
 #[btf_map]
 pub static FLOWS: Array<Flow, 1024, MMAPABLE> = Array::new();

@@ -8,7 +8,7 @@ use monitor_common::evidence::{Entry, Evidence, Record, Recorder};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::notes::HARD;
-use monitor_common::tracker::state::{Connection, Core, Half, Phase, conn, half};
+use monitor_common::tracker::state::{Connection, Core, Half, Phase, Reach, conn, half};
 use monitor_common::{Anomaly, SeqNum};
 
 /// One connection up to its end.
@@ -270,6 +270,10 @@ impl History {
         &self.connection.half[speaker.index()]
     }
 
+    pub fn reach(&self, speaker: Direction) -> &Reach {
+        &self.connection.reach[speaker.index()]
+    }
+
     pub fn endpoint(&self, speaker: Direction) -> Endpoint {
         Endpoint::of(&self.connection.key, speaker)
     }
@@ -292,7 +296,7 @@ impl History {
     pub fn first_window(&self, speaker: Direction) -> u32 {
         let scaling = self.connection.half.iter().all(|h| h.has(half::WSCALE));
         let me = self.half(speaker);
-        u32::from(me.first_wnd) << if scaling { me.wscale & 15 } else { 0 }
+        u32::from(self.reach(speaker).first_wnd) << if scaling { me.wscale & 15 } else { 0 }
     }
 
     /// All data that `speaker` sent was acknowledged.
@@ -363,6 +367,8 @@ fn seen(e: &Entry, anomaly: Anomaly) -> Seen {
 
 /// Records of this life, by time. The recorder's slots are reused by the next life without being cleared.
 pub fn in_order(recorder: &Recorder, c: &Connection) -> Vec<Recorded> {
+    let (mut recorder, mut core) = (*recorder, c.core);
+    recorder.settle_all(&mut core);
     let mut out: Vec<Recorded> = [Direction::Forward, Direction::Reverse]
         .into_iter()
         .flat_map(|speaker| {

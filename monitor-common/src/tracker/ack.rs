@@ -159,9 +159,10 @@ fn window(c: &mut Parts, dir: Direction, s: &Segment, bytes: u32, advanced: bool
     let (sender_seen, sent, sender_iss) = (sender.has(half::SEEN), sender.snd_nxt, sender.iss);
     let scale = shift(c, dir).unwrap_or(0);
     let certain = c.core.scale_known();
-    let sender_mss = sender.mss as u32;
+    let sender_mss = c.core.reach[dir.other().index()].mss as u32;
     let sender_scales = sender.has(half::WSCALE);
     let me = &mut c.core.half[dir.index()];
+    let reach = &mut c.core.reach[dir.index()];
     let fault = &mut c.fault[dir.index()];
     let edge = s.ack.add(bytes);
     let syn = s.has(flags::SYN);
@@ -171,29 +172,29 @@ fn window(c: &mut Parts, dir: Direction, s: &Segment, bytes: u32, advanced: bool
         me.edge_max = edge;
         me.edge_cur = edge;
         // The client's SYN offered a window too, before there was anything to acknowledge.
-        let first = sender_iss.add(1).add(me.syn_wnd as u32);
+        let first = sender_iss.add(1).add(reach.syn_wnd as u32);
         if certain && !syn && first.after(edge) {
             me.edge_max = first;
         }
     }
     if certain && !syn && !me.has(half::FIRST_WINDOW) {
         me.flags |= half::FIRST_WINDOW;
-        me.first_wnd = s.wnd;
+        reach.first_wnd = s.wnd;
         let received = sent.distance(sender_iss.add(1)).max(0) as u32;
         // Without the option on either SYN there is no scale to disagree about.
         let offered = me.has(half::WSCALE) || sender_scales;
         if offered
-            && me.syn_wnd >= 1024
+            && reach.syn_wnd >= 1024
             && bytes > 0
-            && bytes < me.syn_wnd as u32 / 8
-            && received < me.syn_wnd as u32 / 2
+            && bytes < reach.syn_wnd as u32 / 8
+            && received < reach.syn_wnd as u32 / 2
         {
-            notes.push(Anomaly::WindowCollapsePostsyn, dir, SeqNum(me.syn_wnd as u32), SeqNum(bytes));
+            notes.push(Anomaly::WindowCollapsePostsyn, dir, SeqNum(reach.syn_wnd as u32), SeqNum(bytes));
             me.flags |= half::COLLAPSED;
             me.edge_max = edge;
-        } else if scale >= 2 && s.wnd == me.syn_wnd && me.syn_wnd >= 1024 {
+        } else if scale >= 2 && s.wnd == reach.syn_wnd && reach.syn_wnd >= 1024 {
             me.flags |= half::UNSCALED_SUSPECT;
-            notes.push(Anomaly::WindowUnscaledSuspect, dir, SeqNum(me.syn_wnd as u32), SeqNum(bytes));
+            notes.push(Anomaly::WindowUnscaledSuspect, dir, SeqNum(reach.syn_wnd as u32), SeqNum(bytes));
         }
     }
     let unit = 1u32 << scale;

@@ -124,6 +124,7 @@ pub fn adopt(c: &mut Core, dir: Direction, s: &Segment, now_ns: u64) {
         c.initiator = if s.has(flags::ACK) { dir.other() as u8 } else { dir as u8 };
     }
     let me = &mut c.half[dir.index()];
+    let reach = &mut c.reach[dir.index()];
     let end = s.end();
     let ahead = me.snd_nxt.distance(end);
     if !me.has(half::SEEN) || !(0..=MAX_MISSED).contains(&ahead) {
@@ -135,12 +136,12 @@ pub fn adopt(c: &mut Core, dir: Direction, s: &Segment, now_ns: u64) {
     me.rtt_seq = s.seq.add(1);
     me.rtt_start_ns = now_ns;
     me.iss = s.seq;
-    me.syn_wnd = s.wnd;
+    reach.syn_wnd = s.wnd;
     if s.payload_len > 0 {
         me.flags |= half::DATA | half::FAST_OPEN;
     }
     if s.has_option(opt::MSS) {
-        me.mss = s.mss;
+        reach.mss = s.mss;
     }
     if s.has_option(opt::WSCALE) {
         me.wscale = s.wscale;

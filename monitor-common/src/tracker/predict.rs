@@ -10,6 +10,7 @@
 
 use super::state::{Core, Half, Parts, conn, half, sync_state};
 use super::{IDLE_GAP_NS, ack, handshake, identity, sequence, timestamps};
+use crate::evidence::Recorder;
 use crate::flow::Direction;
 use crate::segment::{Segment, flags, opt, packet};
 use crate::seq::SeqNum;
@@ -79,9 +80,9 @@ pub fn is_undisturbed(c: &Core) -> bool {
     calm(0) && calm(1)
 }
 
-/// Tracks the segment if it is one of the predicted; false, and nothing is changed, if it needs the full checks.
+/// Tracks and records the segment if it is one of the predicted; false, and nothing is changed, if it needs the full checks.
 #[inline(always)]
-pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64) -> bool {
+pub fn on_segment(c: &mut Parts, recorder: &mut Recorder, dir: Direction, s: &Segment, now_ns: u64) -> bool {
     let Some(window) = predicted(c, dir, s, now_ns) else { return false };
     let (len, end) = (s.payload_len, s.end());
     let closes = s.has(flags::FIN);
@@ -89,6 +90,7 @@ pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64) -> bo
     let (una, peer_wnd) = (peer.ack, peer.wnd as u32);
     let peer_scales = peer.has(half::WSCALE) && peer.wscale > 0;
     let me = &mut c.core.half[dir.index()];
+    recorder.take(dir, me, s, now_ns);
     let (known, prev) = (me.has(half::ACKED), me.ack);
     if s.has_option(opt::TIMESTAMPS) {
         me.ts_hi = s.tsval;
@@ -136,7 +138,7 @@ pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64) -> bo
         flags |= half::EDGE;
         if flags & (half::FIRST_WINDOW | half::SYN) == half::SYN {
             flags |= half::FIRST_WINDOW;
-            me.first_wnd = s.wnd;
+            c.core.reach[dir.index()].first_wnd = s.wnd;
         }
     }
     if me.flags != flags {
@@ -290,12 +292,13 @@ fn predicted(c: &Parts, dir: Direction, s: &Segment, now_ns: u64) -> Option<Wind
             0
         };
         let bytes = (s.wnd as u32) << shift;
-        if handshake && !me.has(half::FIRST_WINDOW) && is_odd_first(me, s, bytes, shift) {
+        let syn_wnd = c.core.reach[dir.index()].syn_wnd;
+        if handshake && !me.has(half::FIRST_WINDOW) && is_odd_first(syn_wnd, s, bytes, shift) {
             return None;
         }
         let edge = s.ack.add(bytes);
         // A client's SYN offered a window before there was anything to acknowledge.
-        let before = if me.has(half::EDGE) { me.edge_max } else { peer.iss.add(1).add(me.syn_wnd as u32) };
+        let before = if me.has(half::EDGE) { me.edge_max } else { peer.iss.add(1).add(syn_wnd as u32) };
         if before.after(edge.add(1 << shift)) {
             return None;
         }
@@ -318,8 +321,8 @@ fn predicted(c: &Parts, dir: Direction, s: &Segment, now_ns: u64) -> Option<Wind
 /// Whether the first window that is scaled looks as if it were not, or shrinks to what a rewritten handshake leaves of it;
 /// see `window` in ack.rs.
 #[inline(always)]
-fn is_odd_first(me: &Half, s: &Segment, bytes: u32, shift: u32) -> bool {
-    me.syn_wnd >= 1024 && (bytes < me.syn_wnd as u32 / 8 || shift >= 2 && s.wnd == me.syn_wnd)
+fn is_odd_first(syn_wnd: u16, s: &Segment, bytes: u32, shift: u32) -> bool {
+    syn_wnd >= 1024 && (bytes < syn_wnd as u32 / 8 || shift >= 2 && s.wnd == syn_wnd)
 }
 
 /// Whether data up to `end` is beyond the other end's window.

@@ -160,7 +160,7 @@ pub fn on_segment(c: &mut Parts, dir: Direction, s: &Segment, now_ns: u64, notes
                 heavy: match anomaly {
                     Anomaly::SeqJump => weight::HEAVY | weight::WHOLE | weight::JUMP,
                     Anomaly::SeqBeyondWindow => weight::HEAVY | weight::WHOLE,
-                    _ if me.mss > 0 && over as u32 >= me.mss as u32 => weight::HEAVY,
+                    _ if reach.mss > 0 && over as u32 >= reach.mss as u32 => weight::HEAVY,
                     _ => 0,
                 },
                 ..Candidate::default()

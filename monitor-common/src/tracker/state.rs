@@ -92,6 +92,14 @@ pub mod bare {
     pub const CLAIM: [u32; 2] = [1 << 8, 1 << 16];
 }
 
+/// Bits of [`Half::staged`] above the twelve control bits.
+pub mod staged {
+    pub const YES: u16 = 1 << 15;
+    /// With timestamps.
+    pub const TIMESTAMPS: u16 = 1 << 14;
+    pub const CONTROL_BITS: u16 = 0x0fff;
+}
+
 /// Where a packet was observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -162,9 +170,11 @@ pub struct Half {
     pub prev_ack: SeqNum,
     /// Largest scaled window, bytes.
     pub wnd_max: u32,
-    pub syn_wnd: u16,
-    pub first_wnd: u16,
-    pub mss: u16,
+    /// Of a header that is not in the recorder yet: payload bytes, control bits with [`staged`], IPv4 ID. The rest of it is
+    /// in the fields above.
+    pub staged_len: u16,
+    pub staged: u16,
+    pub staged_id: u16,
     pub ip_id: u16,
     /// IPv4 ID of the segment that last advanced `snd_nxt`.
     pub nxt_ip_id: u16,
@@ -298,7 +308,8 @@ pub struct Sync {
     pub kind: u8,
 }
 
-/// How far one direction has gone beyond what it did before, which its first segments write, and when it was reset.
+/// One direction, the part that its first segments write: what its SYN and first window said, how far it has gone beyond what it
+/// did before; and when it was reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Reach {
@@ -311,7 +322,9 @@ pub struct Reach {
     pub over_raw_end: SeqNum,
     /// Largest payload before the first segment of `half.len_max` bytes.
     pub len_max_before: u16,
-    pub pad: [u8; 6],
+    pub mss: u16,
+    pub syn_wnd: u16,
+    pub first_wnd: u16,
 }
 
 /// One direction, the part that only abnormal segments touch.

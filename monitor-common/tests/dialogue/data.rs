@@ -528,6 +528,7 @@ fn a_bare_ack_of_another_number_space_disowns_nothing() {
 fn in_a_lossy_view_a_hole_is_soft() {
     Talk::each_open(|t| {
         t.c.flags |= conn::CAPTURE_LOSSY;
+        t.live.c.flags |= conn::CAPTURE_LOSSY;
         stuck_hole(t);
         let mut said = String::new();
         for i in 0..8 {

@@ -3,6 +3,7 @@
 use crate::quiet;
 use crate::support::*;
 use monitor_common::engine::{Admission, admit};
+use monitor_common::segment::flags;
 use monitor_common::tracker::state::{Hook, half};
 
 #[test]
@@ -243,4 +244,26 @@ fn what_is_not_the_same_packet_at_once_is_a_repetition() {
         t.tell(A, &segment, t.now_ns);
         assert_eq!(t.words(), "A rexmit");
     });
+}
+
+/// Of two headers that share a cache line of the recorder the first waits with the state; whatever the second is, both are in
+/// it then. Each `send` checks that nothing is lost.
+#[test]
+fn of_two_headers_the_first_waits_with_the_state() {
+    let seconds = [data(101, 50, 1), data(1, 100, 1), rst(101), rst(5_000), syn()];
+    for second in seconds {
+        Talk::each_open(|t| {
+            let a = t.dir_a.index();
+            // After SYN and acknowledgement.
+            quiet!(t.a(data(1, 100, 1)));
+            let first = t.live.recorder.record[a][2];
+            assert!(t.live.c.half[a].staged != 0 && first.time_ns == 0);
+            let (seq, now_ns) = (t.half(A).prev_seq, t.now_ns);
+            t.a(second);
+            let first = t.live.recorder.record[a][2];
+            assert_eq!((t.live.c.half[a].staged, first.time_ns), (0, now_ns));
+            assert_eq!((first.seq, first.payload_len, first.flags), (seq, 100, flags::ACK | flags::PSH));
+            assert_eq!(t.live.recorder.record[a][3].time_ns, t.now_ns);
+        });
+    }
 }

@@ -163,6 +163,8 @@ pub struct Talk {
     pub c: Connection,
     pub evidence: Evidence,
     pub recorder: Recorder,
+    /// The same conversation with header prediction.
+    pub live: Live,
     pub notes: Notes,
     pub now_ns: u64,
     /// Direction of A.
@@ -184,13 +186,43 @@ pub struct Talk {
     pub hook: [Hook; 2],
 }
 
+/// What a shell with header prediction has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub c: Connection,
+    pub recorder: Recorder,
+}
+
+/// Takes the segment without header prediction. True if it begins a new life.
+fn check_fully(
+    c: &mut Connection,
+    recorder: &mut Recorder,
+    dir: Direction,
+    hook: u8,
+    segment: &Segment,
+    now_ns: u64,
+    notes: &mut Notes,
+) -> bool {
+    assert_eq!(engine::admit(c, dir, hook, segment), engine::Admission::Track);
+    let begins = engine::starts_new_life(&c.parts(), dir, segment);
+    if begins {
+        let former = engine::Former::of(&mut c.parts(), recorder, dir);
+        *c = Connection::default();
+        engine::restart(&mut c.parts(), &former, dir, segment, now_ns);
+    }
+    engine::track(&mut c.parts(), recorder, dir, hook, segment, now_ns, notes);
+    begins
+}
+
 impl Talk {
     pub fn new(iss: [u32; 2], a_first: bool) -> Talk {
         let (low, high) = ((v4(0x0a00_0001), 40_000), (v4(0x0a00_0002), 80));
         let (a, b) = if a_first { (low, high) } else { (high, low) };
         let (key, dir_a) = FlowKey::canonical(a.0, a.1, b.0, b.1);
+        let c = Connection { core: Core { key, ..Core::default() }, ..Connection::default() };
         Talk {
-            c: Connection { core: Core { key, ..Core::default() }, ..Connection::default() },
+            c,
+            live: Live { c, recorder: Recorder::default() },
             evidence: Evidence::default(),
             recorder: Recorder::default(),
             notes: Notes::default(),
@@ -376,33 +408,35 @@ impl Talk {
         if self.lives == 0 {
             let key = self.c.key;
             tracker::begin(&mut self.c.core, &key, segment, 0, now_ns);
+            tracker::begin(&mut self.live.c.core, &key, segment, 0, now_ns);
             self.lives = 1;
         }
         let hook = self.hook[who as usize] as u8;
-        let (mut short_cut, mut last) = (self.c, self.recorder);
-        let mut moved = Notes::default();
-        let predicted = engine::predict(&mut short_cut.parts(), &mut last, dir, hook, segment, now_ns, &mut moved);
+        let (before, mut moved) = (self.live, Notes::default());
+        let Live { c, recorder } = &mut self.live;
+        let predicted = engine::predict(&mut c.parts(), recorder, dir, hook, segment, now_ns, &mut moved);
         if predicted == Predicted::No {
-            assert_eq!((short_cut, last), (self.c, self.recorder), "what is not predicted is left alone");
+            assert_eq!(self.live, before, "what is not predicted is left alone");
         }
         if self.bare {
             // The kernel's table holds the faults of some former connection then.
             let fault: [Fault; 2] = bytemuck::pod_read_unaligned(&[0xa5; size_of::<[Fault; 2]>()]);
-            let (mut c, mut recorder, mut notes) = (Connection { fault, ..self.c }, self.recorder, Notes::default());
+            let (mut c, mut recorder, mut notes) =
+                (Connection { fault, ..before.c }, before.recorder, Notes::default());
             let again = engine::predict(&mut c.parts(), &mut recorder, dir, hook, segment, now_ns, &mut notes);
-            assert_eq!((again, c.core, recorder, notes), (predicted, short_cut.core, last, moved), "{segment:?}");
+            let Live { c: live, recorder: last } = &self.live;
+            assert_eq!((again, c.core, &recorder, notes), (predicted, live.core, last, moved), "{segment:?}");
             assert_eq!(c.fault, fault, "{segment:?}");
         }
         self.bare &= predicted != Predicted::No;
-        assert_eq!(engine::admit(&mut self.c, dir, hook, segment), engine::Admission::Track);
-        if engine::starts_new_life(&self.c.parts(), dir, segment) {
-            let former = engine::Former::of(&self.c.parts(), dir);
-            self.c = Connection::default();
-            engine::restart(&mut self.c.parts(), &former, dir, segment, now_ns);
+        if predicted == Predicted::No {
+            let (mut notes, Live { c, recorder }) = (Notes::default(), &mut self.live);
+            check_fully(c, recorder, dir, hook, segment, now_ns, &mut notes);
+        }
+        if check_fully(&mut self.c, &mut self.recorder, dir, hook, segment, now_ns, &mut self.notes) {
             self.evidence = Evidence::default();
             self.lives += 1;
         }
-        engine::track(&mut self.c.parts(), &mut self.recorder, dir, hook, segment, now_ns, &mut self.notes);
         self.evidence.enter(dir, &mut self.notes, now_ns);
         self.hard += self.notes.hard as u32;
         self.why = engine::why(&self.c, dir, &self.notes);
@@ -417,9 +451,11 @@ impl Talk {
             let closed = self.notes.after == Phase::TimeWait as u8 && self.notes.before != self.notes.after;
             let allowed = if segment.has(flags::RST) { why::RESET } else { 0 };
             assert_eq!(self.why & !allowed, if closed { why::CLOSE } else { 0 }, "{segment:?} was predicted");
-            assert_eq!(short_cut, self.c, "{segment:?} was predicted");
-            assert_eq!(last, self.recorder);
         }
+        // The full checks record at once.
+        let mut live = self.live;
+        live.recorder.settle_all(&mut live.c);
+        assert_eq!(live, Live { c: self.c, recorder: self.recorder }, "{segment:?}");
     }
 
     /// Whether the last segment was worth a report for this reason.

@@ -15,12 +15,12 @@ use capture_file::link::linktype;
 use monitor_common::Anomaly;
 use monitor_common::abi::WAYS;
 use monitor_common::event::{Event, FullEvent, tag};
-use monitor_common::evidence::Evidence;
+use monitor_common::evidence::{Evidence, Recorder};
 use monitor_common::flow::FlowKey;
 use monitor_common::icmp::{self, Quote};
 use monitor_common::parse::{self, Packet};
 use monitor_common::tracker::notes::Notes;
-use monitor_common::tracker::state::Hook;
+use monitor_common::tracker::state::{Connection, Hook};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::Path;
@@ -222,6 +222,8 @@ impl Guard {
                     };
                     kernel.slot = 0;
                     let mut host = *host;
+                    all_recorded(&mut kernel.connection, Recorder::default());
+                    all_recorded(&mut host.connection, Recorder::default());
                     stale_notes_cleared(&mut kernel.notes);
                     stale_notes_cleared(&mut host.notes);
                     same(&at, "a report", &kernel, &host)?;
@@ -233,6 +235,8 @@ impl Guard {
                     };
                     kernel.event.slot = 0;
                     let mut host = *host;
+                    kernel.recorder = all_recorded(&mut kernel.event.connection, kernel.recorder);
+                    host.recorder = all_recorded(&mut host.event.connection, host.recorder);
                     unused_cleared(&mut kernel.evidence);
                     unused_cleared(&mut host.evidence);
                     stale_notes_cleared(&mut kernel.event.notes);
@@ -275,8 +279,11 @@ impl Guard {
                 let difference = format!("{:?} is not in the kernel's table", host.connection.key);
                 return Err(GuardError::Differ { at: at(), what: "connections", difference });
             };
-            same(&at, "a connection", &self.table.connection(*slot), &host.connection)?;
-            same(&at, "a flight recorder", &self.table.recorder(*slot), &host.recorder)?;
+            let (mut theirs, mut ours) = (self.table.connection(*slot), host.connection);
+            let their_recorder = all_recorded(&mut theirs, self.table.recorder(*slot));
+            let our_recorder = all_recorded(&mut ours, host.recorder);
+            same(&at, "a connection", &theirs, &ours)?;
+            same(&at, "a flight recorder", &their_recorder, &our_recorder)?;
             let mut kernel_evidence = self
                 .evidence
                 .get(slot, 0)
@@ -292,6 +299,12 @@ impl Guard {
         self.compared.connections = self.host.len() as u64;
         Ok(())
     }
+}
+
+/// Only header prediction leaves a header with the state; a kernel without it has all of them in the recorder.
+fn all_recorded(c: &mut Connection, mut recorder: Recorder) -> Recorder {
+    recorder.settle_all(c);
+    recorder
 }
 
 /// Entries beyond `used` are leftovers of the slot's former connection.

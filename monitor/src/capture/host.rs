@@ -135,7 +135,7 @@ impl Engine {
                     return Tracked { ended: None, report: Report::None, passed_over: true };
                 }
                 if engine::starts_new_life(&c, dir, segment) {
-                    let carried = Former::of(&c, dir);
+                    let carried = Former::of(&mut c, &mut slot.recorder, dir);
                     ended = Some(slot.clone());
                     slot.connection = Connection::default();
                     engine::restart(&mut slot.connection.parts(), &carried, dir, segment, now_ns);

@@ -13,10 +13,9 @@ pub fn rule(history: &History, speaker: Direction) -> Option<Seen> {
     if known || !trickles(&history.connection, speaker) {
         return None;
     }
-    let me = history.half(speaker);
     let scaled = history.first_window(speaker);
     let at_ns = history.connection.created_ns;
-    Some(seen(Anomaly::WindowCollapsePostsyn, speaker, at_ns, me.syn_wnd.into(), scaled))
+    Some(seen(Anomaly::WindowCollapsePostsyn, speaker, at_ns, history.reach(speaker).syn_wnd.into(), scaled))
 }
 
 #[cfg(test)]

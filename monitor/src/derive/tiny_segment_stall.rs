@@ -20,10 +20,10 @@ const SPACING_NS: u64 = 40 * MS;
 /// Expected: the MSS; actual: the size of the last segment.
 pub fn rule(history: &History, speaker: Direction) -> Option<Seen> {
     let (me, peer) = (history.half(speaker), history.half(speaker.other()));
-    if !history.connection.scale_known() || me.segments < SEGMENTS || peer.mss == 0 {
+    let mss = u32::from(history.reach(speaker.other()).mss);
+    if !history.connection.scale_known() || me.segments < SEGMENTS || mss == 0 {
         return None;
     }
-    let mss = u32::from(peer.mss);
     let shift = if me.has(half::WSCALE) && peer.has(half::WSCALE) { peer.wscale & 15 } else { 0 };
     let data: Vec<&Record> = history
         .records

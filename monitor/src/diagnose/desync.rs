@@ -161,7 +161,7 @@ fn took_back_scale(history: &History, data: Direction) -> bool {
     let suspect = history.seen(Anomaly::WindowUnscaledSuspect).any(|s| s.speaker == data.other());
     let back = me.edge_max.distance(me.edge_cur);
     let held = flight_size(peer, me) > 0 || me.edge_cur == me.ack;
-    suspect && held && back > 8 * i32::from(me.syn_wnd)
+    suspect && held && back > 8 * i32::from(history.reach(data.other()).syn_wnd)
 }
 
 fn waits_for_reader(history: &History, data: Direction) -> bool {

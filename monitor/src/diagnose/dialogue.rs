@@ -397,7 +397,7 @@ impl Dialogue {
             return;
         }
         if engine::starts_new_life(&self.connection.parts(), dir, s) {
-            let former = engine::Former::of(&self.connection.parts(), dir);
+            let former = engine::Former::of(&mut self.connection.parts(), &mut self.recorder, dir);
             self.connection = Connection::default();
             engine::restart(&mut self.connection.parts(), &former, dir, s, self.now_ns);
             self.evidence = Evidence { created_ns: self.connection.created_ns, ..Evidence::default() };

@@ -79,13 +79,14 @@ pub fn closed_window(c: &Connection, receiver: Direction) -> bool {
 /// wrong, and the connection lives with it (RFC 7323 section 2.2).
 pub fn trickles(c: &Connection, receiver: Direction) -> bool {
     let (me, peer) = (&c.half[receiver.index()], &c.half[receiver.other().index()]);
+    let said = &c.reach[receiver.index()];
     if !me.has(half::COLLAPSED) || !me.has(half::ACKED) {
         return false;
     }
     let window = me.edge_cur.distance(me.ack).max(0) as u32;
     let average = peer.bytes / u64::from(peer.segments.max(1));
-    let mss = u64::from(me.mss.max(536));
-    window < u32::from(me.syn_wnd) / TRICKLE
+    let mss = u64::from(said.mss.max(536));
+    window < u32::from(said.syn_wnd) / TRICKLE
         && peer.segments >= ENOUGH_SEGMENTS
         && average < mss / u64::from(TRICKLE)
         && peer.bytes > 4 * mss
@@ -93,7 +94,7 @@ pub fn trickles(c: &Connection, receiver: Direction) -> bool {
 
 /// As [`trickles`], for so much data that it matters also where nobody gave up.
 pub fn lives_with_it(c: &Connection, receiver: Direction) -> bool {
-    trickles(c, receiver) && c.half[receiver.other().index()].bytes > u64::from(c.half[receiver.index()].syn_wnd)
+    trickles(c, receiver) && c.half[receiver.other().index()].bytes > u64::from(c.reach[receiver.index()].syn_wnd)
 }
 
 /// Whether a connection that leaves the observer's sight without a RST is worth a look: it is out of sync, or somebody

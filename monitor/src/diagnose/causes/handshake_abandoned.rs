@@ -77,7 +77,10 @@ fn has_marks_of_a_scanner(view: &View, client: monitor_common::Direction) -> boo
     const ZMAP_ID: u16 = 54321;
     const HIGH_TTL: u8 = 200;
     let me = view.half(client);
-    let bare = me.mss == 0 && !me.has(half::WSCALE) && !me.has(half::SACK_PERMITTED) && !me.has(half::TIMESTAMPS);
+    let bare = view.history.reach(client).mss == 0
+        && !me.has(half::WSCALE)
+        && !me.has(half::SACK_PERMITTED)
+        && !me.has(half::TIMESTAMPS);
     let mut all = view.history.records.iter().filter(|r| r.speaker == client).map(|r| &r.record);
     bare && all.any(|r| r.ip_id == ZMAP_ID || r.ttl > HIGH_TTL)
 }

@@ -18,7 +18,7 @@ const BY_TRICKLE: u8 = 85;
 fn judge(view: &View) -> Option<Judgement> {
     let Some(d) = &view.desync else { return tracked_unscaled(view) };
     let receiver = d.data.other();
-    let (me, peer) = (view.half(receiver), view.half(d.data));
+    let (me, peer, said) = (view.half(receiver), view.half(d.data), view.history.reach(receiver));
     // The receiver's first window equals its SYN's although both should differ by the shift, and data ran beyond it.
     let unscaled = view.history.seen(Anomaly::WindowUnscaledSuspect).any(|s| s.speaker == receiver);
     let collapsed = d.kind == kind::WSCALE && me.has(half::COLLAPSED);
@@ -42,8 +42,8 @@ fn judge(view: &View) -> Option<Judgement> {
                 "The ends disagree about window scaling: {} offered {} bytes in its SYN, and its next window, {}<<{shift} as \
                  the options seen here say, cannot follow that; {}.",
                 view.who(receiver),
-                me.syn_wnd,
-                me.first_wnd,
+                said.syn_wnd,
+                said.first_wnd,
                 view.ending(d),
             )
         } else {
@@ -51,7 +51,7 @@ fn judge(view: &View) -> Option<Judgement> {
                 "The ends disagree about window scaling: the windows of {} start at the {} of its SYN and are not scaled, \
                  although the options seen here say <<{shift}; {} was free to send far more than there was room for; {}.",
                 view.who(receiver),
-                me.syn_wnd,
+                said.syn_wnd,
                 view.who(d.data),
                 view.ending(d),
             )
