@@ -140,7 +140,9 @@ pub fn run(args: RunArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let (listener, file) = socket.split();
-    let result = runtime.block_on(serve_until_stopped(live, &config, http, listener));
+    // As a task: the thread that waits for one is woken by another that keeps the time, 200 times a second.
+    let served = runtime.spawn(serve_until_stopped(live, config, http, listener));
+    let result = runtime.block_on(served).context("the agent's task broke")?;
     // First the file: whoever connects now should hear that nobody is there.
     drop(file);
     runtime.shutdown_background();
@@ -196,7 +198,7 @@ fn drop_privileges(status: &Status) {
 
 async fn serve_until_stopped(
     mut live: Live,
-    config: &Config,
+    config: Config,
     http: Option<TcpListener>,
     socket: UnixListener,
 ) -> Result<(), Failure> {
