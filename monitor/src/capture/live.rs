@@ -10,6 +10,7 @@ use super::interfaces::{self, Interface};
 use super::loader::{self, Clock, Frames, LoadError, Sizes};
 use super::memory;
 use super::object;
+use super::pace::{Every, Pace};
 use super::sweep::Sweep;
 use super::table::Table;
 use crate::api::query::ConnectionQuery;
@@ -28,6 +29,7 @@ use monitor_common::drops::Drops;
 use monitor_common::event::{Event, FullEvent, KernelEvent, source, tag};
 use monitor_common::evidence::Evidence;
 use monitor_common::tracker::state::Connection;
+use std::io::PipeReader;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,17 +68,19 @@ pub enum AttachError {
 
 /// Ends wait this long for the tracepoints' word.
 const HOLD_NS: u64 = 30_000_000;
-/// The ring buffer never wakes the agent, because a wake-up costs the packet path a hundred times the event.
-const POLL: Duration = Duration::from_millis(5);
 /// Addresses of this host come and go.
 const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
-/// Reports taken in one go before other tasks get their turn.
+/// Reports taken in one go before those that are due are handed out.
 const BATCH: usize = 64;
 /// Time that reports may take in each turn. A storm of them never costs more than half of a CPU: what the agent leaves
 /// in the ring buffer makes the kernel programs withhold further ones, and count them.
 const AT_ONCE: Duration = Duration::from_millis(5);
-/// Losses and evictions are looked for this often.
+/// Losses and evictions are looked for this often while reports come, before these become findings, which say if there were any.
 const PRESSURE_EVERY: Duration = Duration::from_millis(500);
+/// ... and else. What is found late is taken to have happened late, which makes more findings cautious, not fewer.
+const PRESSURE_AT_REST: Duration = Duration::from_secs(5);
+/// [`Sink::settle`] is called this often.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
 
 /// A newtype that aya may copy from and to maps.
 #[derive(Clone, Copy)]
@@ -91,6 +95,13 @@ unsafe impl aya::Pod for Plain<Evidence> {}
 unsafe impl aya::Pod for Plain<Drops> {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Plain<Tally> {}
+
+/// Where findings go.
+pub trait Sink {
+    fn record(&mut self, finding: Finding);
+    /// Called once a second, whatever happens.
+    fn settle(&mut self);
+}
 
 /// A program's place on an interface; dropped, it is gone.
 pub enum Link {
@@ -111,6 +122,8 @@ pub struct Live {
     walks: Walks,
     /// What had been lost or removed for want of room when it was looked at last.
     pressed: u64,
+    /// Time of the last report taken from the ring buffer.
+    heard_ns: u64,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     _links: Vec<Link>,
     pinned: Option<Pins>,
@@ -281,6 +294,7 @@ impl Live {
             sweep,
             walks: Walks::default(),
             pressed: 0,
+            heard_ns: 0,
             logger,
             _links: links,
             pinned: options.pin.is_some().then_some(pins),
@@ -291,38 +305,38 @@ impl Live {
         self.shared.clone()
     }
 
-    /// Reads events, sweeps the table and hands findings to `sink`, until `stop` resolves. Never blocks the runtime
-    /// for long.
-    pub async fn run(
-        &mut self,
-        sink: &mut (dyn FnMut(Finding) + Send),
-        stop: impl Future<Output = ()> + Send,
-    ) -> anyhow::Result<()> {
-        let mut ticks = tokio::time::interval(POLL);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tokio::pin!(stop);
-        let (mut addresses_read, mut pressure_looked_at) = (Instant::now(), Instant::now());
+    /// Reads events, sweeps the table and hands findings to `sink`, until the other end of `stop` is closed. Wants a thread
+    /// of its own: a look costs most for the code that it brings back into the caches, and this is little.
+    pub fn run(&mut self, sink: &mut dyn Sink, stop: &PipeReader) {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let mut addresses = Every::new(ADDRESSES_EVERY, start);
+        let mut pressure = [PRESSURE_AT_REST, PRESSURE_EVERY].map(|period| Every::new(period, start));
+        let mut settling = Every::new(SETTLE_EVERY, start);
         self.pipeline.set_local_addresses(super::addresses::list());
-        loop {
-            tokio::select! {
-                () = &mut stop => break,
-                _ = ticks.tick() => {}
-            }
+        while pace.wait(stop, &self.ring) {
             let began = Instant::now();
-            while self.drain(BATCH) == BATCH && began.elapsed() < AT_ONCE {
-                self.flush(sink);
-                tokio::task::yield_now().await;
+            let mut taken = self.drain(BATCH);
+            let heard = taken > 0;
+            pace.looked(heard);
+            while taken == BATCH && began.elapsed() < AT_ONCE {
+                self.flush(self.heard_ns, sink);
+                taken = self.drain(BATCH);
             }
-            self.sweep_some();
-            if pressure_looked_at.elapsed() > PRESSURE_EVERY {
-                pressure_looked_at = Instant::now();
+            for _ in 0..pace.steps(began) {
+                self.sweep_some();
+            }
+            if pressure[heard as usize].is_due(began) {
                 self.look_at_pressure();
             }
-            if addresses_read.elapsed() > ADDRESSES_EVERY {
-                addresses_read = Instant::now();
+            if addresses.is_due(began) {
                 self.pipeline.set_local_addresses(super::addresses::list());
             }
-            self.flush(sink);
+            // What is left in the ring buffer may have a word on what is due.
+            self.flush(if taken == BATCH { self.heard_ns } else { monotonic_now() }, sink);
+            if settling.is_due(began) {
+                sink.settle();
+            }
             if let Some(logger) = &mut self.logger {
                 logger.flush();
             }
@@ -333,19 +347,17 @@ impl Live {
         self.pipeline.finish(
             &mut |slot, _| Some((table.connection(slot), table.recorder(slot))),
             &|t| t.saturating_add(offset),
-            sink,
+            &mut |finding| sink.record(finding),
         );
-        if let Some(pins) = self.pinned.take() {
-            drop(pins);
-        }
-        Ok(())
+        drop(self.pinned.take());
     }
 
-    fn flush(&mut self, sink: &mut (dyn FnMut(Finding) + Send)) {
+    /// Hands out what is due at `now_ns`.
+    fn flush(&mut self, now_ns: u64, sink: &mut dyn Sink) {
         let offset = clock_offset();
         let table = &self.shared.table;
         let lookup = &mut |slot, _: &_| Some((table.connection(slot), table.recorder(slot)));
-        self.pipeline.flush(monotonic_now(), lookup, &|t| t.saturating_add(offset), sink);
+        self.pipeline.flush(now_ns, lookup, &|t| t.saturating_add(offset), &mut |finding| sink.record(finding));
     }
 
     /// Takes up to `most` reports; returns how many there were.
@@ -358,6 +370,7 @@ impl Live {
             match bytes_tag(&item) {
                 Some(tag::FULL) => {
                     if let Some(full) = FullEvent::read(&item) {
+                        self.heard_ns = full.event.time_ns;
                         self.pipeline.on_full(&full, &mut |stray, reset_by, found| {
                             let all = shared.table.connections().map(|(_, c)| c);
                             self.walks.run(|| relatives::find(stray, reset_by, all, found));
@@ -366,6 +379,7 @@ impl Live {
                 }
                 Some(tag::BRIEF) => {
                     if let Some(event) = Event::read(&item) {
+                        self.heard_ns = event.time_ns;
                         self.pipeline.on_brief(&event);
                     }
                 }
@@ -388,7 +402,7 @@ impl Live {
 
     /// Tells the pipeline if something was lost or removed for want of room since the last look.
     fn look_at_pressure(&mut self) {
-        let c = self.shared.counters();
+        let c = self.shared.counted();
         let half_open: u64 = c.evictions.iter().filter(|(name, _)| name == "half_open").map(|(_, n)| n).sum();
         let pressed =
             half_open + c.table_full + c.events_lost + c.events_withheld + c.evidence_full + self.walks.skipped;
@@ -433,16 +447,9 @@ impl Source for Shared {
     }
 
     fn counters(&self) -> Counters {
-        let scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
-        let read = |index| -> Vec<Scratch> {
-            scratch.get(&index, 0).map(|v| v.iter().map(|p| p.0).collect()).unwrap_or_default()
-        };
-        let mut c = super::counters::sum(&read(0), &read(1));
-        let tally = self.tally.lock().unwrap_or_else(|e| e.into_inner());
-        super::counters::add_tallies(&mut c, tally.get(&0, 0).iter().flat_map(|all| all.iter().map(|p| p.0)));
-        c.evictions.push(("idle".into(), self.evicted_idle.load(Ordering::Relaxed)));
-        let ebpf = self.ebpf.lock().unwrap_or_else(|e| e.into_inner());
+        let mut c = self.counted();
         if stats_enabled() {
+            let ebpf = self.ebpf.lock().unwrap_or_else(|e| e.into_inner());
             for name in &self.programs {
                 if let Some(Ok(info)) = ebpf.program(name).map(|p| p.info()) {
                     c.programs.push((name.to_string(), info.run_time().as_secs_f64(), info.run_count()));
@@ -462,6 +469,19 @@ impl Source for Shared {
 }
 
 impl Shared {
+    /// What the programs have counted.
+    fn counted(&self) -> Counters {
+        let scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
+        let read = |index| -> Vec<Scratch> {
+            scratch.get(&index, 0).map(|v| v.iter().map(|p| p.0).collect()).unwrap_or_default()
+        };
+        let mut c = super::counters::sum(&read(0), &read(1));
+        let tally = self.tally.lock().unwrap_or_else(|e| e.into_inner());
+        super::counters::add_tallies(&mut c, tally.get(&0, 0).iter().flat_map(|all| all.iter().map(|p| p.0)));
+        c.evictions.push(("idle".into(), self.evicted_idle.load(Ordering::Relaxed)));
+        c
+    }
+
     /// The connection that a kernel report is about, as the table has it now.
     fn history(&self, event: &KernelEvent) -> Option<History> {
         if event.slot as usize >= self.table.capacity() {

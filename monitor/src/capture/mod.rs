@@ -17,6 +17,7 @@ pub mod live;
 pub mod loader;
 pub mod memory;
 pub mod object;
+mod pace;
 pub mod payload;
 mod pins;
 pub mod player;

@@ -9,7 +9,7 @@ use monitor_common::flow::Direction;
 use monitor_common::tracker::SECOND;
 use monitor_common::tracker::state::{Connection, Phase, half};
 
-/// A walk over the whole table takes this many steps of the agent's poll interval.
+/// A walk over the whole table takes this many steps, one each 5 ms ([`super::pace`]).
 const STEPS: usize = 2048;
 /// A live entry is looked at in one of so many walks while there is room: its limits are hours.
 const TURNS: usize = 8;

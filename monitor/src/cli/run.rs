@@ -6,12 +6,13 @@
 
 use crate::api;
 use crate::api::socket::{Socket, SocketError};
-use crate::capture::live::Live;
+use crate::capture::live::{Live, Sink};
 use crate::capture::loader::Sizes;
 use crate::config::{Config, ConfigError, Ingress, Layer, defaults};
 use crate::error::{Exit, Failure};
 use crate::expose::text::human;
 use crate::expose::{View, http};
+use crate::finding::Finding;
 use crate::logging::{self, Format, Level};
 use crate::notify::notify;
 use crate::privileges;
@@ -140,9 +141,7 @@ pub fn run(args: RunArgs) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let (listener, file) = socket.split();
-    // As a task: the thread that waits for one is woken by another that keeps the time, 200 times a second.
-    let served = runtime.spawn(serve_until_stopped(live, config, http, listener));
-    let result = runtime.block_on(served).context("the agent's task broke")?;
+    let result = runtime.block_on(serve_until_stopped(live, config, http, listener));
     // First the file: whoever connects now should hear that nobody is there.
     drop(file);
     runtime.shutdown_background();
@@ -217,30 +216,45 @@ async fn serve_until_stopped(
     }
     let signals = stop_signal().context("cannot listen for signals")?;
     notify("READY=1");
-    let settling = tokio::spawn(settle(store.clone()));
-    let mut record = |finding| store.record(finding);
-    let result = live.run(&mut record, signals).await;
-    settling.abort();
+    let (reading_stopped, stop_reading) = std::io::pipe().context("cannot make a pipe")?;
+    let mut recording = Recording(store.clone());
+    let mut reader = tokio::task::spawn_blocking(move || {
+        live.run(&mut recording, &reading_stopped);
+        live
+    });
+    let broke = tokio::select! {
+        () = signals => None,
+        broke = &mut reader => Some(broke),
+    };
+    drop(stop_reading);
+    let live = match broke {
+        Some(broke) => broke,
+        None => reader.await,
+    };
     notify("STOPPING=1");
     stop.send_replace(true);
     servers.join_all().await;
     let summary = summary(&*source, &store, started);
-    drop(live);
+    // Detached before it says that it has stopped.
+    let live = live.context("the thread that reads the programs' reports broke").map(drop);
     match config.log_format {
         // Not as a message of some level: who ends the agent wants to read it.
         Format::Text => eprintln!("whyrst: {summary}"),
         Format::Json => info!("{summary}"),
     }
-    Ok(result?)
+    Ok(live?)
 }
 
-/// What a storm's examples stand for is told once a second, also when it is over.
-async fn settle(store: Arc<Store>) {
-    let mut seconds = tokio::time::interval(std::time::Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        seconds.tick().await;
-        store.settle();
+/// The store, and once a second what a storm's examples stand for, also when it is over.
+struct Recording(Arc<Store>);
+
+impl Sink for Recording {
+    fn record(&mut self, finding: Finding) {
+        self.0.record(finding);
+    }
+
+    fn settle(&mut self) {
+        self.0.settle();
     }
 }
 

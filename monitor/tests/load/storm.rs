@@ -4,6 +4,7 @@ use crate::bed;
 use crate::frames::{ACK, CLIENT_ISS, From, RST, SERVER_ISS, Segment, establish, play};
 use monitor::capture::loader::Sizes;
 use monitor_common::event::{Event, why};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const PORT: u16 = 80;
 const CONNECTIONS: u32 = 100_000;
@@ -40,6 +41,57 @@ fn a_storm_of_resets_is_counted_to_the_last_one() {
         resets += u32::from(event.why & why::RESET != 0);
     }
     assert!((1..=4).contains(&resets), "{resets} reports of one connection");
+}
+
+/// The agent looks by itself, rarely while nothing happens. So that a storm does not fill the ring buffer meanwhile, one report
+/// in each eighth of it wakes who waits, and no other does.
+#[test]
+fn a_storm_wakes_the_agent_once_in_each_eighth_of_the_ring_buffer() {
+    const RING: u32 = 1 << 20;
+    const STORM: u32 = 4_000;
+    const BATCH: u32 = 20;
+    let Some(mut bed) = bed(Sizes { connections: 16_384, ring_bytes: RING }) else { return };
+    establish(&mut bed, PORT, 0, STORM);
+    let reset = Segment::new(From::Server, PORT, RST | ACK, SERVER_ISS + 1, CLIENT_ISS + 1);
+    let bell = Bell::on(bed.events.as_fd());
+    let (mut reports, mut bytes, mut rings) = (0u32, 0, 0u32);
+    for first in (0..STORM).step_by(BATCH as usize) {
+        play(&mut bed, &reset, first.into(), BATCH);
+        rings += u32::from(bell.has_rung());
+        while let Some(item) = bed.events.next() {
+            reports += 1;
+            // With its header.
+            bytes += item.len() as u32 + 8;
+        }
+    }
+    println!("{reports} reports of {bytes} bytes, {rings} wake-ups");
+    assert!(reports >= STORM - 100);
+    let crossed = bytes / (RING / 8);
+    assert!((crossed..=crossed + 1).contains(&rings), "{rings} wake-ups for {crossed} eighths");
+}
+
+/// Tells of wake-ups only, not of what is there to be read.
+struct Bell(OwnedFd);
+
+impl Bell {
+    fn on(fd: BorrowedFd) -> Bell {
+        let mut wanted = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+        // SAFETY: a new descriptor, owned by nobody else.
+        let epoll = unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) };
+        // SAFETY: both descriptors are open.
+        let added = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd.as_raw_fd(), &mut wanted) };
+        assert_eq!(added, 0, "{}", std::io::Error::last_os_error());
+        Bell(epoll)
+    }
+
+    fn has_rung(&self) -> bool {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // The wake-up is an interrupt of its own (`irq_work`), which may come a moment later.
+        // SAFETY: room for one event.
+        let n = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &mut event, 1, 10) };
+        assert!(n >= 0, "{}", std::io::Error::last_os_error());
+        n == 1
+    }
 }
 
 /// An acknowledgement that is repeated for ever: what is worth a report is reported once.
