@@ -9,7 +9,7 @@ use crate::seq::SeqNum;
 const MAX_STEPS: usize = 12;
 
 /// NOP, NOP, timestamps: the layout that nearly every segment of a connection with timestamps has.
-const ALIGNED_TIMESTAMPS: u32 = 0x0101_080a;
+pub(crate) const ALIGNED_TIMESTAMPS: u32 = 0x0101_080a;
 
 /// Reads the `len` option bytes at `offset` into `segment`. Bytes that the buffer does not hold, and an option that
 /// runs past the header, set [`opt::MALFORMED`]; what came before stays.

@@ -6,7 +6,7 @@
 
 use crate::flow::{Direction, FlowKey};
 use crate::options;
-use crate::segment::{Segment, packet};
+use crate::segment::{Segment, opt, packet};
 use crate::seq::SeqNum;
 use bytemuck::{Pod, Zeroable};
 
@@ -149,6 +149,81 @@ const fn is_vlan(ethertype: u16) -> bool {
 /// Parses an Ethernet frame into `out`. `wire_len` is the frame's length, 0 when not known (XDP fragments).
 #[inline(always)]
 pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(), Reason> {
+    match glance(bytes, wire_len, out) {
+        Glance::Segment => Ok(()),
+        Glance::Other => Err(Reason::NotTcp),
+        Glance::Unclear => ethernet_in_general(bytes, wire_len, out),
+    }
+}
+
+/// What [`glance`] makes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// It is parsed, with what [`ethernet_in_general`] would give.
+    Segment,
+    /// It is no TCP and quotes none: [`ethernet_in_general`] would say [`Reason::NotTcp`], and [`crate::icmp`] find nothing.
+    Other,
+    /// Neither is plain. What the packet holds then has no meaning.
+    Unclear,
+}
+
+/// Parses a frame that looks as nearly all do: no tags, IPv4 without options, in it TCP without options or with nothing
+/// but timestamps, or something else. Nothing that is wrong, or a fragment, is taken.
+#[inline(always)]
+pub fn glance<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Glance {
+    const IP: usize = 14;
+    const TCP: usize = IP + 20;
+    const OPTIONS: usize = TCP + 20;
+    let Some(h) = bytes.at(0, TCP) else { return Glance::Unclear };
+    if (h.be16(12) ^ ETHERTYPE_IPV4) | (h.byte(IP) ^ 0x45) as u16 != 0 {
+        return Glance::Unclear;
+    }
+    match h.byte(IP + 9) {
+        PROTO_TCP => {}
+        PROTO_ICMP | PROTO_AH => return Glance::Unclear,
+        _ => return Glance::Other,
+    }
+    let Some(t) = bytes.at(TCP, 20) else { return Glance::Unclear };
+    let word = t.be16(12);
+    let header_len = ((word >> 12) as u32) << 2;
+    let fragment = h.be16(IP + 6);
+    let (ip_len, uncertain) = ip_length(h.be16(IP + 2) as u32, wire_len.saturating_sub(IP as u32));
+    if fragment & 0x3fff != 0 || uncertain || ip_len < 20 + header_len {
+        return Glance::Unclear;
+    }
+    let s = &mut out.segment;
+    (s.options, s.tsval, s.tsecr) = match header_len {
+        20 => (0, 0, 0),
+        32 => match bytes.at(OPTIONS, 12) {
+            Some(v) if v.be32(0) == options::ALIGNED_TIMESTAMPS => (opt::TIMESTAMPS, v.be32(4), v.be32(8)),
+            _ => return Glance::Unclear,
+        },
+        _ => return Glance::Unclear,
+    };
+    s.l2 = link_hash(h.be16(6), h.be32(8));
+    s.packet = if fragment & 0x4000 != 0 { packet::DF } else { 0 };
+    s.tos = h.byte(IP + 1);
+    s.ip_id = h.be16(IP + 4);
+    s.ttl = h.byte(IP + 8);
+    s.flow_label = 0;
+    s.seq = SeqNum(t.be32(4));
+    s.ack = SeqNum(t.be32(8));
+    s.flags = word & 0x0fff;
+    s.wnd = t.be16(14);
+    s.payload_len = ip_len - 20 - header_len;
+    s.sack_count = 0;
+    s.mss = 0;
+    s.wscale = 0;
+    let (source, destination) = (crate::flow::v4(h.be32(IP + 12)), crate::flow::v4(h.be32(IP + 16)));
+    let (key, direction) = FlowKey::canonical(source, t.be16(0), destination, t.be16(2));
+    out.key = key;
+    out.direction = direction as u8;
+    Glance::Segment
+}
+
+/// As [`ethernet`], without a [`glance`] before.
+#[inline(always)]
+pub fn ethernet_in_general<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(), Reason> {
     let start = link(bytes)?;
     if let Some(header) = bytes.at(0, 14) {
         out.segment.l2 = link_hash(header.be16(6), header.be32(8));
@@ -156,20 +231,7 @@ pub fn ethernet<B: Bytes>(bytes: B, wire_len: u32, out: &mut Packet) -> Result<(
     network(bytes, start, wire_len, out)
 }
 
-/// Whether it is at once plain that the frame is no TCP and quotes none: [`ethernet`] would say [`Reason::NotTcp`], and
-/// [`crate::icmp`] find nothing. Most packets that are no TCP are untagged IPv4 with UDP.
-#[inline(always)]
-pub fn is_plainly_other<B: Bytes>(bytes: B) -> bool {
-    match bytes.at(0, 34) {
-        Some(h) => {
-            let is_ipv4 = h.be16(12) == ETHERTYPE_IPV4 && h.byte(14) >> 4 == 4 && h.byte(14) & 0x0f >= 5;
-            is_ipv4 && !matches!(h.byte(23), PROTO_ICMP | PROTO_TCP | PROTO_AH)
-        }
-        None => false,
-    }
-}
-
-/// As [`ethernet`], for a socket buffer that came in. `protocol` is the EtherType that the stack found. Behind generic XDP
+/// As [`ethernet_in_general`], for a socket buffer that came in. `protocol` is the EtherType that the stack found. Behind generic XDP
 /// with fragments (another's, on kernels before its mac_len was kept) the buffer begins with the IP header.
 #[inline(always)]
 pub fn received<B: Bytes>(bytes: B, protocol: u16, wire_len: u32, out: &mut Packet) -> Result<(), Reason> {

@@ -1,7 +1,7 @@
 //! Packets made by hand, one per header shape, and what is read of them.
 
 use monitor_common::flow::{Direction, v4};
-use monitor_common::parse::{self, Packet, Reason};
+use monitor_common::parse::{self, Glance, Packet, Reason};
 use monitor_common::segment::{Segment, flags, opt, packet};
 use monitor_common::seq::SeqNum;
 
@@ -88,8 +88,15 @@ fn read_of(frame: &[u8], wire_len: u32) -> Result<Packet, Reason> {
         ip_id: 9,
         ..Segment::default()
     };
-    let mut out = Packet { segment, ..Packet::default() };
-    parse::ethernet(frame, wire_len, &mut out).map(|()| out)
+    let (mut out, mut general) = (Packet { segment, ..Packet::default() }, Packet::default());
+    let parsed = parse::ethernet(frame, wire_len, &mut out).map(|()| out);
+    let in_general = parse::ethernet_in_general(frame, wire_len, &mut general).map(|()| general);
+    assert_eq!(parsed, in_general, "whether it is plain or not");
+    parsed
+}
+
+fn glance(frame: &[u8]) -> Glance {
+    parse::glance(frame, frame.len() as u32, &mut Packet::default())
 }
 
 #[track_caller]
@@ -312,25 +319,52 @@ fn other_protocols_are_no_failures() {
     }
 }
 
-/// The short cut of the kernel programs.
 #[test]
-fn only_what_can_neither_be_nor_quote_a_segment_is_plainly_other() {
+fn what_nearly_every_frame_looks_like_is_seen_at_a_glance() {
+    let timestamps = [1, 1, 8, 10, 0, 0, 0, 7, 0, 0, 0, 9];
+    for options in [&[][..], &timestamps] {
+        let frame = ethernet(&[], 0x0800, &ipv4(6, 0x4000, &[], &tcp(options, b"hello")));
+        assert_eq!(glance(&frame), Glance::Segment);
+        assert_plain(&read(&frame).unwrap(), 5);
+        // The data may be elsewhere, the headers may not.
+        let headers = 54 + options.len();
+        for n in 0..frame.len() {
+            let expected = if n < headers { Glance::Unclear } else { Glance::Segment };
+            assert_eq!(parse::glance(&frame[..n], frame.len() as u32, &mut Packet::default()), expected, "{n}");
+        }
+    }
+    let other = [8, 10, 0, 0, 0, 7, 0, 0, 0, 9, 1, 1];
+    for (why, frame) in [
+        ("tag", ethernet(&[0x8100], 0x0800, &ipv4(6, 0, &[], &tcp(&[], b"")))),
+        ("IP options", ethernet(&[], 0x0800, &ipv4(6, 0, &[1; 4], &tcp(&[], b"")))),
+        ("first fragment", ethernet(&[], 0x0800, &ipv4(6, 0x2000, &[], &tcp(&[], b"")))),
+        ("later fragment", ethernet(&[], 0x0800, &ipv4(6, 0x0001, &[], &tcp(&[], b"")))),
+        ("another layout", ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp(&other, b"")))),
+        ("more options", ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp(&[1; 16], b"")))),
+        ("fewer", ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp(&[1; 4], b"")))),
+        ("IPv6", ethernet(&[], 0x86dd, &ipv6(6, &tcp(&[], b"")))),
+    ] {
+        assert_eq!(glance(&frame), Glance::Unclear, "{why}");
+    }
+}
+
+#[test]
+fn only_what_can_neither_be_nor_quote_a_segment_is_other_at_a_glance() {
     let udp = ethernet(&[], 0x0800, &ipv4(17, 0, &[], &[0; 8]));
-    assert!(parse::is_plainly_other(&udp[..]));
-    assert!(!parse::is_plainly_other(&udp[..33]), "cut short");
-    for version_and_length in [0x44, 0x55, 0x05] {
+    assert_eq!(glance(&udp), Glance::Other);
+    assert_eq!(glance(&udp[..33]), Glance::Unclear, "cut short");
+    for version_and_length in [0x44, 0x55, 0x05, 0x46] {
         let mut odd = udp.clone();
         odd[14] = version_and_length;
-        assert!(!parse::is_plainly_other(&odd[..]), "{version_and_length:#x}");
+        assert_eq!(glance(&odd), Glance::Unclear, "{version_and_length:#x}");
     }
     for frame in [
         ethernet(&[], 0x0800, &ipv4(1, 0, &[], &[0; 8])),
-        ethernet(&[], 0x0800, &ipv4(6, 0, &[], &tcp(&[], b""))),
         ethernet(&[], 0x0800, &ipv4(51, 0, &[], &[6; 24])),
         ethernet(&[], 0x86dd, &ipv6(17, &[0; 8])),
         ethernet(&[0x8100], 0x0800, &ipv4(17, 0, &[], &[0; 8])),
     ] {
-        assert!(!parse::is_plainly_other(&frame[..]));
+        assert_eq!(glance(&frame), Glance::Unclear);
     }
 }
 

@@ -8,7 +8,7 @@ mod model;
 
 use model::{Config, Rng, Seen, converse};
 use monitor_common::anomaly::Anomaly;
-use monitor_common::parse::{self, Packet};
+use monitor_common::parse::{self, Glance, Packet, Reason};
 use monitor_common::segment::{Segment, flags, packet};
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker::notes::HARD;
@@ -371,6 +371,40 @@ proptest! {
                 || talk.noted(Anomaly::CaptureGap).is_some();
             if beyond && s.seq_len() > 0 && s.seq_len() < 1 << 30 && !s.has(flags::SYN) && half_before.has(half::SEEN) {
                 prop_assert!(lifted, "{:?} -> {:?}: {s:?}", half_before.snd_nxt, half_now.snd_nxt);
+            }
+        }
+    }
+
+    /// A frame that is plain but for a few bytes: whoever takes it, reads the same.
+    #[test]
+    fn a_glance_tells_what_the_general_way_tells(
+        with_timestamps in any::<bool>(),
+        addresses in prop::array::uniform8(any::<u8>()),
+        ports in prop::array::uniform4(0..3u8),
+        rest in prop::collection::vec(any::<u8>(), 0..60),
+        changes in prop::collection::vec((0..70usize, any::<u8>()), 0..3),
+        wire in 0..3_000u32,
+    ) {
+        let mut bytes = vec![2; 66];
+        bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+        bytes[14..24].copy_from_slice(&[0x45, 0, 0, 100, 0, 1, 0x40, 0, 64, 6]);
+        bytes[26..34].copy_from_slice(&addresses);
+        bytes[34..38].copy_from_slice(&ports);
+        bytes[46] = if with_timestamps { 0x80 } else { 0x50 };
+        bytes[54..58].copy_from_slice(&[1, 1, 8, 10]);
+        bytes.extend(rest);
+        for (at, byte) in changes {
+            if let Some(b) = bytes.get_mut(at) {
+                *b = byte;
+            }
+        }
+        for wire_len in [0, bytes.len() as u32, wire] {
+            let (mut glanced, mut general) = (Packet::default(), Packet::default());
+            let parsed = parse::ethernet_in_general(&bytes[..], wire_len, &mut general);
+            match parse::glance(&bytes[..], wire_len, &mut glanced) {
+                Glance::Segment => prop_assert_eq!((parsed, general), (Ok(()), glanced)),
+                Glance::Other => prop_assert_eq!(parsed, Err(Reason::NotTcp)),
+                Glance::Unclear => {}
             }
         }
     }

@@ -12,7 +12,7 @@ use monitor_common::engine::{self, Admission, Former, Predicted};
 use monitor_common::evidence::{RECORDS, Recorder};
 use monitor_common::flow::Direction;
 use monitor_common::icmp;
-use monitor_common::parse::{self, Bytes, Reason};
+use monitor_common::parse::{self, Bytes, Glance, Packet, Reason};
 use monitor_common::segment::flags;
 use monitor_common::tracker::close::Effect;
 use monitor_common::tracker::notes::NO_RESET;
@@ -34,12 +34,16 @@ pub fn ingress(ctx: &XdpContext) {
     let Some(scratch) = scratch(INGRESS) else { return };
     scratch.counters.packets += 1;
     let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
-    if is_plainly_other(raw) {
-        count(scratch, Reason::NotTcp);
-        return;
-    }
     // The frame's length is not known: a frame of several buffers shows only its first.
-    match parse::ethernet(raw, 0, &mut scratch.packet) {
+    let parsed = match glance(raw, 0, &mut scratch.packet) {
+        SEGMENT => Ok(()),
+        OTHER => {
+            count(scratch, Reason::NotTcp);
+            return;
+        }
+        _ => parse::ethernet_in_general(raw, 0, &mut scratch.packet),
+    };
+    match parsed {
         Ok(()) => {
             scratch.hook = Hook::Ingress as u32;
             scratch.wire_segments = 1;
@@ -55,10 +59,13 @@ pub fn ingress(ctx: &XdpContext) {
     complain(ctx, INGRESS);
 }
 
+const SEGMENT: u32 = Glance::Segment as u32;
+const OTHER: u32 = Glance::Other as u32;
+
 /// verifier: what was learnt about the packet on the way to the answer is forgotten, or all that follows is walked for each.
 #[inline(always)]
-fn is_plainly_other(raw: Raw) -> bool {
-    raw.forget(parse::is_plainly_other(raw) as u32, 1) != 0
+fn glance(raw: Raw, wire_len: u32, packet: &mut Packet) -> u32 {
+    raw.forget(parse::glance(raw, wire_len, packet) as u32, 3)
 }
 
 /// Ingress behind the driver, where native XDP would cost the host its offloads.
@@ -80,34 +87,30 @@ fn classified(ctx: &TcContext, hooked: u32) {
     // SAFETY: the context is valid for the program's run.
     let skb = unsafe { &*ctx.skb.skb };
     let protocol = u16::from_be(skb.protocol as u16);
-    // The EtherType of a packet that came in is the stack's, see `parse::received`.
-    if (hooked == EGRESS || protocol == parse::ETHERTYPE_IPV4)
-        && is_plainly_other(Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell))
-    {
-        count(scratch, Reason::NotTcp);
-        return;
-    }
-    let len = skb.len;
-    let linear = (ctx.data_end() - ctx.data()) as u32;
-    if linear < HEADERS && linear < len {
-        // Headers may lie in a page: GSO and GRO packets have 66 bytes in the linear part, others none.
-        let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
-        if !parse::has_headers(raw) {
-            let want = if len < HEADERS { len } else { HEADERS };
-            // SAFETY: the helper takes the context that the program was given. It moves headers into the linear
-            // part and leaves the packet's content alone; where it fails the parser says what is missing.
-            unsafe { bpf_skb_pull_data(ctx.skb.skb, want) };
-        }
-    }
-    let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
     // One packet here is several segments on the wire.
     scratch.wire_segments = if skb.gso_segs > 1 { skb.gso_segs } else { 1 };
-    let parsed = if hooked == INGRESS {
-        // The IP header is believed, as by XDP. Only a packet beyond 64 KiB (BIG TCP) has no length in it.
-        let len = if len > parse::MAX_IP_LENGTH { len } else { 0 };
-        parse::received(raw, protocol, len, &mut scratch.packet)
-    } else {
-        parse::ethernet(raw, len, &mut scratch.packet)
+    let len = skb.len;
+    // Of what came in the IP header is believed, as by XDP. Only a packet beyond 64 KiB (BIG TCP) has no length in it.
+    let wire_len = if hooked == EGRESS || len > parse::MAX_IP_LENGTH { len } else { 0 };
+    // The EtherType of a packet that came in is the stack's, see `parse::received`.
+    let framed = hooked == EGRESS || protocol == parse::ETHERTYPE_IPV4;
+    let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
+    let seen = if framed { glance(raw, wire_len, &mut scratch.packet) } else { Glance::Unclear as u32 };
+    let parsed = match seen {
+        SEGMENT => Ok(()),
+        OTHER => {
+            count(scratch, Reason::NotTcp);
+            return;
+        }
+        _ => {
+            make_linear(ctx, scratch, len);
+            let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
+            if hooked == INGRESS {
+                parse::received(raw, protocol, wire_len, &mut scratch.packet)
+            } else {
+                parse::ethernet_in_general(raw, wire_len, &mut scratch.packet)
+            }
+        }
     };
     let from = if hooked == INGRESS { 0 } else { skb.ingress_ifindex };
     match parsed {
@@ -124,6 +127,7 @@ fn classified(ctx: &TcContext, hooked: u32) {
             count(scratch, reason);
             // This host's own messages; forwarded ones were read where they came in.
             let other = !matches!(reason, Reason::NotTcp) || from != 0 && is_monitored(from);
+            let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
             let quotes = !other
                 && if hooked == INGRESS {
                     icmp::received(raw, protocol, &mut scratch.quote)
@@ -136,6 +140,21 @@ fn classified(ctx: &TcContext, hooked: u32) {
         }
     }
     complain(ctx, hooked);
+}
+
+/// Moves headers into the linear part: GSO and GRO packets have 66 bytes there, others none.
+#[inline(always)]
+fn make_linear(ctx: &TcContext, scratch: &mut Scratch, len: u32) {
+    let linear = (ctx.data_end() - ctx.data()) as u32;
+    if linear < HEADERS && linear < len {
+        let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
+        if !parse::has_headers(raw) {
+            let want = if len < HEADERS { len } else { HEADERS };
+            // SAFETY: the helper takes the context that the program was given. It leaves the packet's content alone; where it
+            // fails the parser says what is missing.
+            unsafe { bpf_skb_pull_data(ctx.skb.skb, want) };
+        }
+    }
 }
 
 /// The programs' own troubles, to the agent's log.

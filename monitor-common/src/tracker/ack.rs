@@ -148,7 +148,11 @@ pub(super) fn sample(sender: &mut Half, prev: SeqNum, ack: SeqNum, now_ns: u64) 
         if sender.rtt_min_us == 0 || us < sender.rtt_min_us {
             sender.rtt_min_us = us;
         }
-        sender.rtt_samples = sender.rtt_samples.saturating_add(1);
+        // Not stored when nothing changes: the sender writes this cache line, on another CPU as a rule.
+        let samples = sender.rtt_samples.saturating_add(1);
+        if sender.rtt_samples != samples {
+            sender.rtt_samples = samples;
+        }
     }
 }
 
