@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 /// Between looks while reports come.
 const QUICK: Duration = Duration::from_millis(5);
 /// Between looks while none do. A look costs a busy host 150 us of a CPU, because its caches hold other things by then.
-const SLOW: Duration = Duration::from_millis(100);
+const SLOW: Duration = Duration::from_millis(250);
 /// One step of the sweep is due this often, however often the agent looks.
 const STEP: Duration = Duration::from_millis(5);
 /// An agent that was stopped for a while does not make up for all of it at once.
-const MOST_STEPS: usize = 40;
+const MOST_STEPS: usize = 100;
 
 /// A report does not wake the agent, because a wake-up costs the packet path a hundred times the report: the agent comes
 /// and looks, and is woken only while it looks rarely and the ring buffer fills.
@@ -86,7 +86,7 @@ mod tests {
             pace.pause.as_millis()
         };
         assert_eq!(after(true), 5);
-        assert_eq!([(); 6].map(|()| after(false)), [10, 20, 40, 80, 100, 100]);
+        assert_eq!([(); 7].map(|()| after(false)), [10, 20, 40, 80, 160, 250, 250]);
         assert_eq!(after(true), 5);
     }
 
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn as_many_steps_are_swept_at_any_pace() {
         let start = Instant::now();
-        for pause in [5, 7, 100] {
+        for pause in [5, 7, 250] {
             let mut pace = Pace::new(start);
             let looks = (pause..=7_000).step_by(pause as usize).map(|ms| start + Duration::from_millis(ms));
             assert_eq!(looks.map(|now| pace.steps(now)).sum::<usize>(), 1_400, "looks {pause} ms apart");
