@@ -21,7 +21,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-pub const ROWS: [&str; 2] = ["harm-veth", "harm-routed"];
+pub const ROWS: [&str; 3] = ["harm-veth", "harm-routed", "in-place"];
 
 /// One configuration of a bulk transfer in one direction.
 #[derive(Clone, Debug, Serialize)]
@@ -35,6 +35,19 @@ pub struct Bulk {
     /// Of each round, to the same round without any program, and to an empty program at ingress and egress.
     pub to_none: Spread,
     pub to_empty: Spread,
+}
+
+/// What a run of a program costs where it is used, the mean of ingress and egress, by the kernel's statistics, whose own
+/// clocks are part of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct InPlace {
+    /// Of the stream, into or out of the interface that is watched.
+    pub into: bool,
+    pub empty_ns: Spread,
+    pub floor_ns: Spread,
+    pub whyrst_ns: Spread,
+    /// Of whyrst's to the floor's, each less the empty program's in the same round.
+    pub ratio: Spread,
 }
 
 /// One configuration of the routed path.
@@ -62,17 +75,19 @@ const PORT: &str = "5222";
 enum With {
     Nothing,
     Empty,
+    Floor,
     Agent,
     AgentNative,
 }
 
 impl With {
-    const ALL: [With; 4] = [With::Nothing, With::Empty, With::Agent, With::AgentNative];
+    const ALL: [With; 5] = [With::Nothing, With::Empty, With::Floor, With::Agent, With::AgentNative];
 
     fn name(self) -> &'static str {
         match self {
             With::Nothing => "no program",
             With::Empty => "empty TC programs",
+            With::Floor => "floor TC programs",
             With::Agent => "whyrst",
             With::AgentNative => "whyrst --ingress xdp",
         }
@@ -86,33 +101,37 @@ struct Transfer {
     cpu_ns_per_kb: f64,
 }
 
-pub fn veth(whyrst: &Path, folder: &Path, rounds: u32, seconds: u32) -> Result<Vec<Bulk>> {
-    let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
-    here.ip(&["link", "add", WATCHED, "type", "veth", "peer", "name", PEER, "netns", &there.name])?;
-    for (namespace, link, address) in [(&here, WATCHED, ADDRESSES[0]), (&there, PEER, ADDRESSES[1])] {
-        namespace.ip(&["address", "add", &format!("{address}/24"), "dev", link])?;
-        namespace.ip(&["link", "set", link, "up"])?;
-        // Back-pressure: without a queue a burst overflows the veth's ring and is lost.
-        within(namespace, "tc", &["qdisc", "replace", "dev", link, "root", "pfifo", "limit", "10000"])?;
-        let _visit = Visit::to(namespace)?;
-        // The default of many systems paces itself, by the clock and not by what it costs.
-        std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno").context("cannot choose reno")?;
+/// Two namespaces and the pair between them.
+struct Pair {
+    here: Namespace,
+    there: Namespace,
+}
+
+impl Pair {
+    fn new() -> Result<Pair> {
+        let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
+        here.ip(&["link", "add", WATCHED, "type", "veth", "peer", "name", PEER, "netns", &there.name])?;
+        for (namespace, link, address) in [(&here, WATCHED, ADDRESSES[0]), (&there, PEER, ADDRESSES[1])] {
+            namespace.ip(&["address", "add", &format!("{address}/24"), "dev", link])?;
+            namespace.ip(&["link", "set", link, "up"])?;
+            // Back-pressure: without a queue a burst overflows the veth's ring and is lost.
+            within(namespace, "tc", &["qdisc", "replace", "dev", link, "root", "pfifo", "limit", "10000"])?;
+            let _visit = Visit::to(namespace)?;
+            // The default of many systems paces itself, by the clock and not by what it costs.
+            std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno").context("cannot choose reno")?;
+        }
+        Ok(Pair { here, there })
     }
+}
+
+pub fn veth(whyrst: &Path, folder: &Path, rounds: u32, seconds: u32) -> Result<Vec<Bulk>> {
+    let pair = Pair::new()?;
     let mut figures: Vec<Vec<[Transfer; 2]>> = With::ALL.map(|_| Vec::new()).to_vec();
     for round in 0..rounds as usize {
         for n in 0..With::ALL.len() {
             let which = (n + round) % With::ALL.len();
-            let _links;
-            let _agent;
-            match With::ALL[which] {
-                With::Nothing => {}
-                With::Empty => _links = empty_pair(&here)?,
-                With::Agent => _agent = process::start(&here, whyrst, &folder.join("harm.sock"), &[])?,
-                With::AgentNative => {
-                    _agent = process::start(&here, whyrst, &folder.join("harm.sock"), &["--ingress", "xdp"])?;
-                }
-            }
-            figures[which].push([transfer(&here, &there, true, seconds)?, transfer(&here, &there, false, seconds)?]);
+            let _attached = attached(With::ALL[which], &pair.here, whyrst, folder)?;
+            figures[which].push([transfer(&pair, true, seconds)?, transfer(&pair, false, seconds)?]);
         }
     }
     let mut out = Vec::new();
@@ -133,33 +152,107 @@ pub fn veth(whyrst: &Path, folder: &Path, rounds: u32, seconds: u32) -> Result<V
     Ok(out)
 }
 
-/// An empty program at both TC hooks; dropped, they are gone.
-fn empty_pair(here: &Namespace) -> Result<[FdLink; 2]> {
-    let mut ebpf = floors()?;
-    let program: &mut SchedClassifier = ebpf.program_mut("t_empty").context("no program t_empty")?.try_into()?;
-    program.load()?;
-    let _visit = Visit::to(here)?;
-    let mut attach = |hook| -> Result<FdLink> {
-        let id = program.attach_with_options(WATCHED, hook, TcAttachOptions::TcxOrder(LinkOrder::default()))?;
-        Ok(program.take_link(id)?.try_into()?)
-    };
-    Ok([attach(TcAttachType::Ingress)?, attach(TcAttachType::Egress)?])
+/// The same stream, and what each run of the programs took.
+pub fn in_place(whyrst: &Path, folder: &Path, rounds: u32, seconds: u32) -> Result<Vec<InPlace>> {
+    const CASES: [With; 3] = [With::Empty, With::Floor, With::Agent];
+    let pair = Pair::new()?;
+    let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime).context("cannot have the kernel count")?;
+    // By way and case.
+    let mut ns: [[Vec<f64>; 3]; 2] = Default::default();
+    for _ in 0..rounds {
+        for (case, with) in CASES.into_iter().enumerate() {
+            let attached = attached(with, &pair.here, whyrst, folder)?;
+            for (way, into) in [(0, true), (1, false)] {
+                let (time_before, count_before) = attached.runs();
+                transfer(&pair, into, seconds)?;
+                let (time, count) = attached.runs();
+                ensure!(count > count_before, "{} did not run", with.name());
+                ns[way][case].push((time - time_before).as_nanos() as f64 / (count - count_before) as f64);
+            }
+        }
+    }
+    let mut out = Vec::new();
+    for (way, into) in [(0, true), (1, false)] {
+        let [empty, floor, whyrst] = &ns[way];
+        let net = |of: &[f64]| -> Vec<f64> { of.iter().zip(empty).map(|(a, b)| a - b).collect() };
+        out.push(InPlace {
+            into,
+            empty_ns: Spread::of(empty.iter().copied()),
+            floor_ns: Spread::of(floor.iter().copied()),
+            whyrst_ns: Spread::of(whyrst.iter().copied()),
+            ratio: Spread::of(net(whyrst).iter().zip(net(floor)).map(|(a, b)| a / b)),
+        });
+    }
+    Ok(out)
 }
 
-fn floors() -> Result<Ebpf> {
-    let small = 16;
-    Ok(EbpfLoader::new().map_max_entries("TABLE", small).map_max_entries("FRAMES", small).load(OBJECT)?)
+/// What is attached to the watched end; dropped, it is gone.
+#[derive(Default)]
+struct Attached {
+    _links: Vec<FdLink>,
+    _agent: Option<process::Agent>,
+    /// Numbers of the programs.
+    programs: Vec<u32>,
+}
+
+impl Attached {
+    /// Time and number of all runs.
+    fn runs(&self) -> (Duration, u64) {
+        let ours = aya::programs::loaded_programs().flatten().filter(|p| self.programs.contains(&p.id()));
+        ours.fold((Duration::ZERO, 0), |(time, count), p| (time + p.run_time(), count + p.run_count()))
+    }
+}
+
+fn attached(with: With, here: &Namespace, whyrst: &Path, folder: &Path) -> Result<Attached> {
+    let agent = |more: &[&str]| -> Result<Attached> {
+        let agent = process::start(here, whyrst, &folder.join("harm.sock"), more)?;
+        let programs = ["tc_in", "tc_out"].into_iter().filter_map(newest).collect();
+        Ok(Attached { _agent: Some(agent), programs, ..Attached::default() })
+    };
+    match with {
+        With::Nothing => Ok(Attached::default()),
+        With::Empty => both_ways(here, "t_empty"),
+        With::Floor => both_ways(here, "t_floor"),
+        With::Agent => agent(&[]),
+        With::AgentNative => agent(&["--ingress", "xdp"]),
+    }
+}
+
+/// Number of the program of this name that was loaded last.
+fn newest(name: &str) -> Option<u32> {
+    let loaded = aya::programs::loaded_programs().flatten();
+    loaded.filter(|p| p.name_as_str() == Some(name)).map(|p| p.id()).max()
+}
+
+/// A program of the floor object at both TC hooks. Both are one program with one table: what one way writes the other
+/// reads, as the agent's do.
+fn both_ways(here: &Namespace, name: &str) -> Result<Attached> {
+    // As many connections as the agent takes by default.
+    let mut ebpf = floors(65_536)?;
+    let program: &mut SchedClassifier = ebpf.program_mut(name).context("a program is missing")?.try_into()?;
+    program.load()?;
+    let mut out = Attached { programs: vec![program.info()?.id()], ..Attached::default() };
+    let _visit = Visit::to(here)?;
+    for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+        let id = program.attach_with_options(WATCHED, hook, TcAttachOptions::TcxOrder(LinkOrder::default()))?;
+        out._links.push(program.take_link(id)?.try_into()?);
+    }
+    Ok(out)
+}
+
+fn floors(connections: u32) -> Result<Ebpf> {
+    Ok(EbpfLoader::new().map_max_entries("TABLE", connections).map_max_entries("FRAMES", 16).load(OBJECT)?)
 }
 
 /// One stream of iperf3, each end on a CPU of its own.
-fn transfer(here: &Namespace, there: &Namespace, into: bool, seconds: u32) -> Result<Transfer> {
-    let _server = Server::start(here)?;
+fn transfer(pair: &Pair, into: bool, seconds: u32) -> Result<Transfer> {
+    let _server = Server::start(&pair.here)?;
     let seconds_text = seconds.to_string();
     let mut arguments = vec!["-c", CLIENT_CPU, "iperf3", "-c", ADDRESSES[0], "-p", PORT, "-t", &seconds_text, "-J"];
     if !into {
         arguments.push("-R");
     }
-    let text = within(there, "taskset", &arguments)?;
+    let text = within(&pair.there, "taskset", &arguments)?;
     let report: serde_json::Value = serde_json::from_str(&text).context("iperf3 gave no JSON")?;
     let number = |pointer: &str| report.pointer(pointer).and_then(serde_json::Value::as_f64);
     let bytes = number("/end/sum_received/bytes").context("iperf3 moved nothing")?;
@@ -250,7 +343,7 @@ pub fn routed(player: &mut Player, agent: &mut Agent, rounds: u32, packets: u32)
     router.ip(&["link", "set", IN, "address", ROUTER_MAC])?;
     router.ip(&["route", "add", "10.2.0.0/16", "via", "203.0.113.2"])?;
     router.ip(&["neighbour", "replace", "203.0.113.2", "lladdr", NOBODY_MAC, "dev", OUT, "nud", "permanent"])?;
-    let mut ebpf = floors()?;
+    let mut ebpf = floors(16)?;
     let xdp: &mut Xdp = ebpf.program_mut("x_empty").context("no program x_empty")?.try_into()?;
     xdp.load()?;
     let _visit = Visit::to(&router)?;

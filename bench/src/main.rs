@@ -131,10 +131,9 @@ fn run(args: &Args) -> Result<bool> {
     machine::pin(args.cpu)?;
     let sizes = Sizes { connections: CONNECTIONS, ring_bytes: defaults::RING_BYTES };
     if args.guard || args.update_baseline {
-        let mut stand = Stand::new(Sizes { connections: baseline::CONNECTIONS, ..sizes })?;
         return match args.guard {
-            true => baseline::guard(&args.baseline, &mut stand),
-            false => baseline::update(&args.baseline, &mut stand).map(|()| true),
+            true => baseline::guard(&args.baseline),
+            false => baseline::update(&args.baseline).map(|()| true),
         };
     }
     if let Some(bpfrun) = &args.against {
@@ -231,7 +230,7 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
             Err(e) => report.left_out.push(format!("the routed path: {e:#}")),
         }
     }
-    if !offline::ROWS.iter().any(|r| wanted(r)) && !wanted(AGENT) && !wanted(harm::ROWS[0]) {
+    if !offline::ROWS.iter().any(|r| wanted(r)) && !wanted(AGENT) && !wanted(harm::ROWS[0]) && !wanted(harm::ROWS[2]) {
         return Ok(());
     }
     if !whyrst.exists() {
@@ -254,6 +253,14 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
         match harm::veth(&whyrst, folder.path(), rounds, if args.quick { 1 } else { 2 }) {
             Ok(bulk) => report.bulk = bulk,
             Err(e) => report.left_out.push(format!("bulk transfers: {e:#}")),
+        }
+    }
+    if wanted(harm::ROWS[2]) {
+        eprintln!("bench: {}", harm::ROWS[2]);
+        let rounds = args.rounds.unwrap_or(5).min(5);
+        match harm::in_place(&whyrst, folder.path(), rounds, if args.quick { 1 } else { 2 }) {
+            Ok(in_place) => report.in_place = in_place,
+            Err(e) => report.left_out.push(format!("programs in place: {e:#}")),
         }
     }
     if wanted(AGENT) {

@@ -19,6 +19,7 @@ pub struct Report {
     pub files: Vec<FileFigures>,
     pub agent: Option<crate::process::Running>,
     pub bulk: Vec<crate::harm::Bulk>,
+    pub in_place: Vec<crate::harm::InPlace>,
     pub routed: Vec<crate::harm::Routed>,
     pub judged: Vec<Judged>,
     /// What was left out, and why.
@@ -229,6 +230,20 @@ impl Report {
             ]);
         }
         tables.push(bulk);
+        let mut in_place = Table::new(
+            "The same stream: nanoseconds of one run of a program (ingress and egress), as the kernel counts them, its clocks included",
+            &["way", "empty", "floor", "whyrst", "ratio, net of empty"],
+        );
+        for f in &self.in_place {
+            in_place.rows.push(vec![
+                if f.into { "in" } else { "out" }.into(),
+                spread(&f.empty_ns, 0),
+                spread(&f.floor_ns, 0),
+                spread(&f.whyrst_ns, 0),
+                format!("**{:.2}** ({:.2}-{:.2})", f.ratio.median, f.ratio.min, f.ratio.max),
+            ]);
+        }
+        tables.push(in_place);
         let mut routed = Table::new(
             "A routed acknowledgement: nanoseconds per packet, gross and added",
             &["connections", "with", "gross", "added", "of conntrack's", "at most", "verdict"],
