@@ -4,8 +4,9 @@
 use monitor_common::SeqNum;
 use monitor_common::engine::{self, Admission, Former, Predicted};
 use monitor_common::event::why;
-use monitor_common::evidence::{ENTRIES, Evidence, Recorder};
+use monitor_common::evidence::{ENTRIES, Evidence};
 use monitor_common::flow::{Direction, FlowKey, v4};
+use monitor_common::recorder::Recorder;
 use monitor_common::segment::{Segment, flags, opt};
 use monitor_common::tracker;
 use monitor_common::tracker::notes::{MAX_NOTES, Notes};

@@ -1,9 +1,9 @@
 //! Layout shared by the kernel programs and their loader: table sets, per-CPU counters, configuration.
 
 use crate::anomaly::ANOMALY_SLOTS;
-use crate::evidence::Recorder;
 use crate::icmp::Quote;
 use crate::parse::Packet;
+use crate::recorder::Recorder;
 use crate::tracker::notes::Notes;
 use crate::tracker::state::Core;
 use bytemuck::{Pod, Zeroable};

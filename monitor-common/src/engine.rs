@@ -11,9 +11,9 @@
 
 use crate::anomaly::Anomaly;
 use crate::event::why;
-use crate::evidence::Recorder;
 use crate::flow::{Direction, FlowKey};
 use crate::icmp::Quote;
+use crate::recorder::Recorder;
 use crate::segment::{Segment, flags, packet};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};

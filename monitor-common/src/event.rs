@@ -1,7 +1,8 @@
 //! What the kernel tells user space, and what the offline reader hands to the same code.
 
-use crate::evidence::{Evidence, Record, Recorder};
+use crate::evidence::Evidence;
 use crate::flow::FlowKey;
+use crate::recorder::{Record, Recorder};
 use crate::tracker::notes::Notes;
 use crate::tracker::state::Connection;
 use bytemuck::{Pod, Zeroable};

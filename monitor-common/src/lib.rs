@@ -11,9 +11,9 @@
 //! Data flows one way:
 //!
 //! ```text
-//! bytes --parse--> (FlowKey, Direction, Segment) --engine::on_packet--> Connection, Evidence, Recorder
-//!                                                        |
-//!                                                        +--> event::Decision --> Event (transitions only)
+//! bytes --parse--> (FlowKey, Direction, Segment) --engine--> Connection, Evidence, Recorder
+//!                                                   |
+//!                                                   +--> engine::why --> Event (transitions only)
 //! ```
 //!
 //! Terms are those of RFC 9293: a *segment* is TCP's unit, a *packet* IP's, a *frame* the link's. A *flow* is an
@@ -31,6 +31,7 @@ pub mod flow;
 pub mod icmp;
 pub mod options;
 pub mod parse;
+pub mod recorder;
 pub mod segment;
 pub mod seq;
 pub mod tracker;

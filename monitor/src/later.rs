@@ -1,7 +1,7 @@
 //! What came after the first effective RST of a connection: whether its claimed sender still lives, and what answered.
 
-use monitor_common::evidence::Record;
 use monitor_common::flow::Direction;
+use monitor_common::recorder::Record;
 use monitor_common::segment::flags;
 use monitor_common::tracker::SECOND;
 use monitor_common::tracker::close::Effect;

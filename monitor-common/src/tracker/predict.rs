@@ -10,8 +10,8 @@
 
 use super::state::{Core, Half, Parts, conn, half, sync_state};
 use super::{IDLE_GAP_NS, ack, handshake, identity, sequence, timestamps};
-use crate::evidence::Recorder;
 use crate::flow::Direction;
+use crate::recorder::Recorder;
 use crate::segment::{Segment, flags, opt, packet};
 use crate::seq::SeqNum;
 

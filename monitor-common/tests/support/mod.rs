@@ -7,8 +7,9 @@
 use monitor_common::anomaly::Anomaly;
 use monitor_common::engine::{self, Predicted};
 use monitor_common::event::why;
-use monitor_common::evidence::{Evidence, Recorder};
+use monitor_common::evidence::Evidence;
 use monitor_common::flow::{Direction, FlowKey, v4};
+use monitor_common::recorder::Recorder;
 use monitor_common::segment::{Segment, flags, opt};
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker;

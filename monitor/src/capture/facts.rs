@@ -208,8 +208,9 @@ mod tests {
     use crate::history::{End, History};
     use monitor_common::SeqNum;
     use monitor_common::drops::Segment;
-    use monitor_common::evidence::{Evidence, Recorder};
+    use monitor_common::evidence::Evidence;
     use monitor_common::flow::v4;
+    use monitor_common::recorder::Recorder;
     use monitor_common::tracker::state::{Connection, Core};
 
     fn event(source: u8) -> KernelEvent {

@@ -5,7 +5,7 @@
 
 use aya::maps::MapData;
 use monitor_common::abi::{self, Flow, TableSet, WAYS};
-use monitor_common::evidence::Recorder;
+use monitor_common::recorder::Recorder;
 use monitor_common::tracker::state::{Connection, Fault};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};

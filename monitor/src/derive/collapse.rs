@@ -23,7 +23,8 @@ mod tests {
     use crate::diagnose::dialogue::*;
     use crate::history::{End, History};
     use monitor_common::Anomaly;
-    use monitor_common::evidence::{Evidence, Recorder};
+    use monitor_common::evidence::Evidence;
+    use monitor_common::recorder::Recorder;
 
     /// As a report without evidence gives it.
     fn brief(d: &Dialogue) -> History {

@@ -4,8 +4,8 @@
 use super::seen;
 use crate::history::{History, Seen};
 use monitor_common::Anomaly;
-use monitor_common::evidence::Record;
 use monitor_common::flow::Direction;
+use monitor_common::recorder::Record;
 use monitor_common::segment::flags;
 use monitor_common::tracker::MS;
 use monitor_common::tracker::state::half;

@@ -1,8 +1,8 @@
 //! What a RST looks like and how it therefore came to exist (DIAGNOSIS 3.1).
 
 use crate::history::{End, History, KernelFact};
-use monitor_common::evidence::{Record, TIMESTAMPS};
 use monitor_common::flow::Direction;
+use monitor_common::recorder::{Record, TIMESTAMPS};
 use monitor_common::segment::flags;
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker::SECOND;

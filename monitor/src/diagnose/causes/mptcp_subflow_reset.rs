@@ -4,7 +4,7 @@
 use crate::diagnose::shape::ResetView;
 use crate::diagnose::view::View;
 use crate::diagnose::{Basis, Cause, Culprit, Judgement};
-use monitor_common::evidence::MPTCP_RESET;
+use monitor_common::recorder::MPTCP_RESET;
 use monitor_common::tracker::state::half;
 
 pub const CAUSE: Cause = Cause { name: "mptcp_subflow_reset", judge };

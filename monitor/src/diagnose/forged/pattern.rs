@@ -5,7 +5,7 @@ use super::scene::Scene;
 use crate::diagnose::shape::{Shape, shape};
 use crate::later::LATER_NS;
 use monitor_common::Anomaly;
-use monitor_common::evidence::Record;
+use monitor_common::recorder::Record;
 use monitor_common::segment::flags;
 use monitor_common::tracker::MS;
 use monitor_common::tracker::state::half;

@@ -5,7 +5,7 @@ use super::Hit;
 use super::scene::{Scene, id_step, later_tick, stamped};
 use crate::later::LATER_NS;
 use monitor_common::Anomaly;
-use monitor_common::evidence::Record;
+use monitor_common::recorder::Record;
 use monitor_common::segment::flags;
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker::state::{Phase, half};

@@ -3,8 +3,8 @@
 use super::super::shape::{ResetView, Shape};
 use super::super::words;
 use crate::history::History;
-use monitor_common::evidence::{RECORDS, Record};
 use monitor_common::flow::Direction;
+use monitor_common::recorder::{RECORDS, Record};
 use monitor_common::segment::flags;
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker::reorder_ns;

@@ -2,7 +2,7 @@
 //! tampering). Scanners, happy-eyeballs losers and impatient clients have the same shapes: context, never proof.
 
 use super::scene::Scene;
-use monitor_common::evidence::Record;
+use monitor_common::recorder::Record;
 use monitor_common::segment::flags;
 
 /// Packets of the client that count as early.

@@ -98,7 +98,7 @@ pub fn mismatch(s: &Scene) -> Option<Hit> {
     if !s.complete(s.other, earliest) || !s.clear_view() {
         return None;
     }
-    let asks = |r: &&monitor_common::evidence::Record| {
+    let asks = |r: &&monitor_common::recorder::Record| {
         r.flags & flags::ACK != 0 && r.ack == s.rst.seq && (earliest..=latest).contains(&r.time_ns)
     };
     if s.before(s.other).any(|r| asks(&r)) {
