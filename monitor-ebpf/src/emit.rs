@@ -1,4 +1,4 @@
-//! Reports to the agent: built in the ring buffer. One in each half of it wakes the agent, which else comes by itself.
+//! Reports to the agent: built in the ring buffer. One in each quarter of it wakes the agent, which else comes by itself.
 
 use crate::maps::{EMPTY, EVENTS, EVIDENCE, FAULTS, FLOWS, RING_HALF, SCRATCH};
 use crate::table;
@@ -15,8 +15,9 @@ use monitor_common::tracker::state::{Connection, Core, half};
 const QUIET: u64 = BPF_RB_NO_WAKEUP as u64;
 
 /// Flags for the submission of a report of that type. The agent looks rarely while nothing happens; a storm must not fill
-/// the ring buffer meanwhile. What wakes it is the report that crosses a half of the ring, which its address tells
-/// without a helper: a wake-up costs the packet path a hundred times the report. Half of the ring is free then at least.
+/// the ring buffer meanwhile. What wakes it is the report that crosses a quarter of the ring, which its address
+/// tells without a helper: a wake-up costs the packet path a hundred times the report. So the agent comes before cheap reports are
+/// withheld.
 #[inline(always)]
 fn flags<T>(report: *const T, scratch: &mut Scratch) -> u64 {
     const LOUD: u64 = BPF_RB_FORCE_WAKEUP as u64;
@@ -28,7 +29,7 @@ fn flags<T>(report: *const T, scratch: &mut Scratch) -> u64 {
     };
     // With the header of the next one (`BPF_RINGBUF_HDR_SZ`), so that no boundary is missed.
     let crossed = from ^ from.wrapping_add(size_of::<T>() as u32 + 8);
-    if crossed >= RING_HALF.load() { LOUD } else { QUIET }
+    if crossed >= RING_HALF.load() / 2 { LOUD } else { QUIET }
 }
 
 /// Enters the notes into the evidence, and reports what is worth it.

@@ -63,7 +63,7 @@ pub static EVIDENCE: HashMap<u32, Evidence, 1024> = HashMap::new();
 #[btf_map]
 pub static EMPTY: Array<Evidence, 1> = Array::new();
 
-/// Reports to the agent, which comes by itself, and is woken once in each half (`emit`).
+/// Reports to the agent, which comes by itself, and is woken once in each quarter (`emit`).
 #[btf_map]
 pub static EVENTS: RingBuf<KernelEvent, 4194304> = RingBuf::new();
 

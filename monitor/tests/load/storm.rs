@@ -44,9 +44,9 @@ fn a_storm_of_resets_is_counted_to_the_last_one() {
 }
 
 /// The agent looks by itself, rarely while nothing happens. So that a storm does not fill the ring buffer meanwhile, one report
-/// in each half of it wakes who waits, and no other does.
+/// in each quarter of it wakes who waits, and no other does.
 #[test]
-fn a_storm_wakes_the_agent_once_in_each_half_of_the_ring_buffer() {
+fn a_storm_wakes_the_agent_once_in_each_quarter_of_the_ring_buffer() {
     const RING: u32 = 1 << 20;
     const STORM: u32 = 4_000;
     const BATCH: u32 = 20;
@@ -66,8 +66,8 @@ fn a_storm_wakes_the_agent_once_in_each_half_of_the_ring_buffer() {
     }
     println!("{reports} reports of {bytes} bytes, {rings} wake-ups");
     assert!(reports >= STORM - 100);
-    let crossed = bytes / (RING / 2);
-    assert!((crossed..=crossed + 1).contains(&rings), "{rings} wake-ups for {crossed} halves");
+    let crossed = bytes / (RING / 4);
+    assert!((crossed..=crossed + 1).contains(&rings), "{rings} wake-ups for {crossed} quarters");
 }
 
 /// Tells of wake-ups only, not of what is there to be read.
