@@ -72,8 +72,8 @@ const HOLD_NS: u64 = 30_000_000;
 const ADDRESSES_EVERY: Duration = Duration::from_secs(10);
 /// Reports taken in one go before those that are due are handed out.
 const BATCH: usize = 64;
-/// Time that reports may take in each turn. A storm of them never costs more than half of a CPU: what the agent leaves
-/// in the ring buffer makes the kernel programs withhold further ones, and count them.
+/// Time that reports may take before the sweep gets its turn. A storm of them never costs more than a CPU: what the agent
+/// leaves in the ring buffer makes the kernel programs withhold further ones, and count them.
 const AT_ONCE: Duration = Duration::from_millis(5);
 /// Losses and evictions are looked for this often while reports come, before these become findings, which say if there were any.
 const PRESSURE_EVERY: Duration = Duration::from_millis(500);
@@ -318,7 +318,7 @@ impl Live {
             let began = Instant::now();
             let mut taken = self.drain(BATCH);
             let heard = taken > 0;
-            pace.looked(heard);
+            pace.looked(began, heard);
             while taken == BATCH && began.elapsed() < AT_ONCE {
                 self.flush(self.heard_ns, sink);
                 taken = self.drain(BATCH);

@@ -17,28 +17,32 @@ const MOST_STEPS: usize = 100;
 /// and looks, and is woken only while it looks rarely and the ring buffer fills.
 pub struct Pace {
     pause: Duration,
+    looked: Instant,
     /// Steps up to here are done.
     swept: Instant,
 }
 
 impl Pace {
     pub fn new(now: Instant) -> Pace {
-        Pace { pause: QUICK, swept: now }
+        Pace { pause: QUICK, looked: now, swept: now }
     }
 
-    /// After a look; `heard`: whether it found reports.
-    pub fn looked(&mut self, heard: bool) {
+    /// After a look that began at `now`; `heard`: whether it found reports.
+    pub fn looked(&mut self, now: Instant, heard: bool) {
+        self.looked = now;
         self.pause = if heard { QUICK } else { (self.pause * 2).min(SLOW) };
     }
 
-    /// Waits until the next look is due. False: the other end of `stop` was closed.
+    /// Waits until the next look is due, which counts from the beginning of the last: in a storm, that is at once. False: the
+    /// other end of `stop` was closed.
     pub fn wait(&self, stop: &PipeReader, ring: &impl AsRawFd) -> bool {
         let on = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         // Of reports that come one after the other each would end a wait: poll looks by itself when it is called.
         let ring = if self.pause > QUICK { ring.as_raw_fd() } else { -1 };
         let mut fds = [on(stop.as_raw_fd()), on(ring)];
+        let left = self.pause.saturating_sub(self.looked.elapsed());
         // SAFETY: an array of as many pollfds as are told of. An error (a signal) is as good as a time-out.
-        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, self.pause.as_millis() as libc::c_int) };
+        unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, left.as_millis() as libc::c_int) };
         fds[0].revents == 0
     }
 
@@ -82,7 +86,7 @@ mod tests {
     fn looks_become_rare_while_nothing_comes_and_frequent_with_the_first_report() {
         let mut pace = Pace::new(Instant::now());
         let mut after = |heard| {
-            pace.looked(heard);
+            pace.looked(Instant::now(), heard);
             pace.pause.as_millis()
         };
         assert_eq!(after(true), 5);
@@ -99,8 +103,9 @@ mod tests {
         // What lies in the ring buffer ends a long wait, and does not shorten a short one.
         std::io::Write::write_all(&mut &filling, b"report").expect("room in the pipe");
         let began = Instant::now();
+        pace.looked(began, true);
         assert!(pace.wait(&stop, &ring));
-        assert!(began.elapsed() >= QUICK);
+        assert!(began.elapsed() >= QUICK - Duration::from_millis(1));
         pace.pause = Duration::from_secs(3600);
         assert!(pace.wait(&stop, &ring));
         drop(agent);
