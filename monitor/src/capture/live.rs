@@ -319,15 +319,15 @@ impl Live {
             let mut taken = self.drain(BATCH);
             let heard = taken > 0;
             pace.looked(began, heard);
+            if pressure[heard as usize].is_due(began) {
+                self.look_at_pressure();
+            }
             while taken == BATCH && began.elapsed() < AT_ONCE {
                 self.flush(self.heard_ns, sink);
                 taken = self.drain(BATCH);
             }
             for _ in 0..pace.steps(began) {
                 self.sweep_some();
-            }
-            if pressure[heard as usize].is_due(began) {
-                self.look_at_pressure();
             }
             if addresses.is_due(began) {
                 self.pipeline.set_local_addresses(super::addresses::list());
