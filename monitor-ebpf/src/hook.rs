@@ -47,7 +47,9 @@ pub fn ingress(ctx: &XdpContext) {
         Ok(()) => {
             scratch.hook = Hook::Ingress as u32;
             scratch.wire_segments = 1;
-            tracked(INGRESS);
+            if !tracked(INGRESS) {
+                return;
+            }
         }
         Err(reason) => {
             count(scratch, reason);
@@ -121,7 +123,9 @@ fn classified(ctx: &TcContext, hooked: u32) {
                 _ => Hook::Egress,
             };
             scratch.hook = hook as u32;
-            tracked(hooked);
+            if !tracked(hooked) {
+                return;
+            }
         }
         Err(reason) => {
             count(scratch, reason);
@@ -205,18 +209,22 @@ fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// False if the packet was one of the many after which there is nothing to complain about either.
 #[inline(always)]
-fn tracked(hooked: u32) {
+fn tracked(hooked: u32) -> bool {
     let now_ns = now();
     if !find(hooked, now_ns) {
-        return;
+        return true;
     }
     let left = predicted(hooked, now_ns);
-    if left == next::NOTHING || left == next::CHECK && !track(hooked, now_ns) {
-        return;
+    if left == next::NOTHING {
+        return false;
     }
-    tally(hooked);
-    emit::report(hooked, now_ns);
+    if left == next::REPORT || track(hooked, now_ns) {
+        tally(hooked);
+        emit::report(hooked, now_ns);
+    }
+    true
 }
 
 /// What an ICMP message says about a tracked connection, into its evidence.

@@ -16,8 +16,11 @@ use aya_ebpf::bindings::{TC_ACT_UNSPEC, xdp_action::XDP_PASS};
 use aya_ebpf::macros::{btf_tracepoint, classifier, xdp};
 use aya_ebpf::programs::{BtfTracePointContext, TcContext, XdpContext};
 
+// `inline(always)`: what the macros make is a function that calls the one written here.
+
 /// Ingress. `frags`: also frames that span several buffers; headers lie in the first.
 #[xdp(frags)]
+#[inline(always)]
 pub fn xdp_in(ctx: XdpContext) -> u32 {
     hook::ingress(&ctx);
     XDP_PASS
@@ -25,6 +28,7 @@ pub fn xdp_in(ctx: XdpContext) -> u32 {
 
 /// The same for drivers and kernels (before 5.18) that refuse `frags`.
 #[xdp]
+#[inline(always)]
 pub fn xdp_in_linear(ctx: XdpContext) -> u32 {
     hook::ingress(&ctx);
     XDP_PASS
@@ -32,6 +36,7 @@ pub fn xdp_in_linear(ctx: XdpContext) -> u32 {
 
 /// Ingress where XDP would cost the host its offloads: the same, for packets that GRO may have made of several segments.
 #[classifier]
+#[inline(always)]
 pub fn tc_in(ctx: TcContext) -> i32 {
     hook::tc_ingress(&ctx);
     TC_ACT_UNSPEC
@@ -39,6 +44,7 @@ pub fn tc_in(ctx: TcContext) -> i32 {
 
 /// Egress. `UNSPEC` lets the next classifier, or the default, decide.
 #[classifier]
+#[inline(always)]
 pub fn tc_out(ctx: TcContext) -> i32 {
     hook::egress(&ctx);
     TC_ACT_UNSPEC

@@ -170,9 +170,13 @@ fn require_btf(object: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The second instruction set (Linux 4.14) compares with "less" and with constants; the first needs a register for each. The
+/// third (5.1) has 32-bit registers, with which the verifier walks more than its 1,000,000 instructions.
+const CPU: &str = "-Ctarget-cpu=v2";
+
 /// The compiler's flags, separated as Cargo wants it; they replace those of any configuration file.
 fn rustflags(root: &Path, toolchain: &Toolchain) -> Result<String> {
-    let mut flags = vec!["-Cdebuginfo=2".to_string(), "-Clink-arg=--btf".to_string()];
+    let mut flags = vec!["-Cdebuginfo=2".to_string(), "-Clink-arg=--btf".to_string(), CPU.to_string()];
     flags.push(format!("-Clinker={}", toolchain.bpf_linker.display()));
     // The last matching prefix wins, so the most specific ones come last.
     let mut remap =
