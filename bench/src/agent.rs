@@ -15,6 +15,7 @@ use monitor::snapshot::Counters;
 use monitor_common::abi::Scratch;
 use monitor_common::event::Event;
 use monitor_common::evidence::Evidence;
+use monitor_common::flow::HashKeys;
 use serde::Serialize;
 use std::hint::black_box;
 use std::os::fd::{AsFd, AsRawFd};
@@ -47,7 +48,7 @@ unsafe impl aya::Pod for Plain<Evidence> {}
 impl Agent {
     pub fn load(sizes: Sizes) -> Result<Agent> {
         let sets = sizes.sets();
-        let mut ebpf = loader::load(sizes, Clock::Kernel, None, 0, SEED)?;
+        let mut ebpf = loader::load(sizes, Clock::Kernel, None, 0, HashKeys::from_seed(SEED))?;
         let (_, xdp) = loader::load_xdp(&mut ebpf)?;
         let tc_in = classifier::load(&mut ebpf, Side::Ingress)?;
         let tc_out = classifier::load(&mut ebpf, Side::Egress)?;

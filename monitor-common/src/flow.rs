@@ -1,6 +1,7 @@
 //! The canonical key: one entry for both directions of a flow.
 
 use bytemuck::{Pod, Zeroable};
+use core::mem::size_of;
 
 /// Who sent a segment: the endpoint that stands first (`Forward`) or second (`Reverse`) in the canonical key.
 /// Says nothing about client and server.
@@ -81,26 +82,60 @@ impl FlowKey {
         addresses | ports as u64 | (self.zone ^ other.zone) as u64 == 0
     }
 
-    /// 32-bit hash for the connection table. `seed` is drawn at load, so that a remote party cannot choose tuples
-    /// that share a set.
+    /// 32-bit hash for the connection table; its upper bits are good ones.
+    ///
+    /// NH (RFC 4418 section 5) over the halves of the addresses, and multiply-shift: products that do not wait for each other,
+    /// because every packet waits for the hash. BPF has no multiplication with a result of 128 bits.
     #[inline(always)]
-    pub fn hash(&self, seed: u64) -> u32 {
-        const K: u64 = 0x9e37_79b9_7f4a_7c15;
-        let ports = ((self.port[0] as u64) << 16) | self.port[1] as u64;
-        let mut h = seed ^ ports.wrapping_mul(K);
-        h = mix(h ^ self.addr[0][0]);
-        h = mix(h ^ self.addr[0][1]);
-        h = mix(h ^ self.addr[1][0]);
-        h = mix(h ^ self.addr[1][1] ^ ((self.zone as u64) << 32));
-        (h >> 32) as u32
+    pub fn hash(&self, keys: &HashKeys) -> u32 {
+        let product = |word: u64, i: usize| {
+            let (low, high) = (word & u32::MAX as u64, word >> 32);
+            (low + keys.half[i] as u64).wrapping_mul(high + keys.half[i + 1] as u64)
+        };
+        let ports = self.port[0] as u64 | (self.port[1] as u64) << 16 | (self.zone as u64) << 32;
+        let [[a, b], [c, d]] = self.addr;
+        let addresses =
+            product(a, 0).wrapping_add(product(b, 2)).wrapping_add(product(c, 4).wrapping_add(product(d, 6)));
+        (addresses.wrapping_add(ports.wrapping_mul(keys.ports)).wrapping_mul(keys.last) >> 32) as u32
     }
 }
 
-/// One round of multiply and fold; 64-bit only, because BPF has no 128-bit multiply.
-#[inline(always)]
-fn mix(h: u64) -> u64 {
-    let h = (h ^ (h >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    h ^ (h >> 29)
+/// What the hash depends on. Random for each table: who does not know it can do no better than chance at choosing tuples that share
+/// a set, however many it may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct HashKeys {
+    /// Added to the halves of the addresses' four words.
+    pub half: [u32; 8],
+    /// Odd.
+    pub ports: u64,
+    /// Odd.
+    pub last: u64,
+}
+
+impl HashKeys {
+    pub const ZERO: HashKeys = HashKeys { half: [0; 8], ports: 0, last: 0 };
+
+    /// Of random bytes.
+    pub fn new(bytes: [u8; size_of::<HashKeys>()]) -> HashKeys {
+        let mut keys: HashKeys = bytemuck::cast(bytes);
+        keys.ports |= 1;
+        keys.last |= 1;
+        keys
+    }
+
+    /// The same keys for the same seed, by splitmix64: for tables whose tuples nobody chooses to harm.
+    pub fn from_seed(seed: u64) -> HashKeys {
+        let mut bytes = [0; size_of::<HashKeys>()];
+        let mut state = seed;
+        for word in bytes.chunks_exact_mut(8) {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            word.copy_from_slice(&(z ^ (z >> 31)).to_ne_bytes());
+        }
+        HashKeys::new(bytes)
+    }
 }
 
 #[cfg(test)]
@@ -115,8 +150,8 @@ mod tests {
         assert_eq!(k1, k2);
         assert_eq!((d1, d2), (Direction::Forward, Direction::Reverse));
         assert_eq!(d1.other(), d2);
-        assert_eq!(k1.hash(7), k2.hash(7));
-        assert_ne!(k1.hash(7), k1.hash(8));
+        assert_eq!(k1.hash(&HashKeys::from_seed(7)), k2.hash(&HashKeys::from_seed(7)));
+        assert_ne!(k1.hash(&HashKeys::from_seed(7)), k1.hash(&HashKeys::from_seed(8)));
     }
 
     #[test]

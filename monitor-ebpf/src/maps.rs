@@ -32,6 +32,7 @@ use monitor_common::abi::{Flow, Offsets, Scratch, TableSet, Tally};
 use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::KernelEvent;
 use monitor_common::evidence::Evidence;
+use monitor_common::flow::HashKeys;
 use monitor_common::tracker::state::Fault;
 
 /// `BPF_F_MMAPABLE`: the agent reads these without a system call per entry.
@@ -103,7 +104,7 @@ pub static RING_HALF: Global<u32> = Global::new(2097152);
 
 /// Drawn at load.
 #[unsafe(no_mangle)]
-pub static HASH_SEED: Global<u64> = Global::new(0);
+pub static HASH_KEYS: Global<HashKeys> = Global::new(HashKeys::ZERO);
 
 /// Not 0: time comes from the map `CLOCK`, so that a test owns it. The verifier drops the branch otherwise.
 #[unsafe(no_mangle)]

@@ -6,7 +6,7 @@
 //! one go.
 
 use crate::emit;
-use crate::maps::{FAULTS, FLOWS, HASH_SEED, NEIGHBOURS_ASKED, SET_COUNT, SETS, SPREAD};
+use crate::maps::{FAULTS, FLOWS, HASH_KEYS, NEIGHBOURS_ASKED, SET_COUNT, SETS, SPREAD};
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, first_way, set_index, slot, tag};
@@ -50,7 +50,7 @@ pub fn find_or_insert(
     now_ns: u64,
     counters: &mut Counters,
 ) -> Option<Place> {
-    let hash = key.hash(HASH_SEED.load());
+    let hash = key.hash(&HASH_KEYS.load());
     match find_hashed(key, hash) {
         Some(place) => Some(place),
         None => insert(hash, key, segment, hook, now_ns, counters),
@@ -60,7 +60,7 @@ pub fn find_or_insert(
 /// The slot of a flow that is tracked.
 #[inline(always)]
 pub fn slot_of(key: &FlowKey) -> Option<u32> {
-    find_hashed(key, key.hash(HASH_SEED.load())).map(|place| place.slot)
+    find_hashed(key, key.hash(&HASH_KEYS.load())).map(|place| place.slot)
 }
 
 /// Looks into the hash's own set, and on into its neighbours while those before had to pass an entry on.

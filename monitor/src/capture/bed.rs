@@ -11,6 +11,7 @@ use aya::maps::{Array, HashMap, IterableMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use monitor_common::abi::Scratch;
 use monitor_common::evidence::Evidence;
+use monitor_common::flow::HashKeys;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub struct Bed {
 
 impl Bed {
     pub fn new(sizes: Sizes) -> Result<Bed, BedError> {
-        let mut ebpf = loader::load(sizes, Clock::Test, None, 0, SEED)?;
+        let mut ebpf = loader::load(sizes, Clock::Test, None, 0, HashKeys::from_seed(SEED))?;
         let (_, ingress) = loader::load_xdp(&mut ebpf)?;
         classifier::load(&mut ebpf, Side::Egress)?;
         let table = Table::take(&mut ebpf, sizes.sets())

@@ -16,7 +16,7 @@ use monitor_common::Anomaly;
 use monitor_common::abi::WAYS;
 use monitor_common::event::{Event, FullEvent, tag};
 use monitor_common::evidence::Evidence;
-use monitor_common::flow::FlowKey;
+use monitor_common::flow::{FlowKey, HashKeys};
 use monitor_common::icmp::{self, Quote};
 use monitor_common::parse::{self, Packet};
 use monitor_common::recorder::Recorder;
@@ -107,7 +107,7 @@ pub struct Guard {
 
 impl Guard {
     pub fn new(through: Through) -> Result<Guard, GuardError> {
-        let mut ebpf = loader::load(SIZES, Clock::Test, None, 0, SEED)?;
+        let mut ebpf = loader::load(SIZES, Clock::Test, None, 0, HashKeys::from_seed(SEED))?;
         let (_, ingress) = loader::load_xdp(&mut ebpf)?;
         for side in [Side::Ingress, Side::Egress] {
             classifier::load(&mut ebpf, side)?;

@@ -28,6 +28,7 @@ use monitor_common::abi::{Offsets, Scratch, Tally, interface};
 use monitor_common::drops::Drops;
 use monitor_common::event::{Event, FullEvent, KernelEvent, source, tag};
 use monitor_common::evidence::Evidence;
+use monitor_common::flow::HashKeys;
 use monitor_common::tracker::state::Connection;
 use std::io::PipeReader;
 use std::os::unix::fs::MetadataExt;
@@ -193,7 +194,7 @@ impl Live {
         let sizes = Sizes { connections: options.max_connections, ring_bytes: options.ring_bytes };
         memory::check(&sizes).map_err(AttachError::Usage)?;
         let netns = if options.all_namespaces { 0 } else { watched_namespace(btf.as_ref()) };
-        let mut ebpf = loader::load(sizes, Clock::Kernel, btf.as_ref(), netns, seed()?).map_err(classify)?;
+        let mut ebpf = loader::load(sizes, Clock::Kernel, btf.as_ref(), netns, hash_keys()?).map_err(classify)?;
         // What the programs say of themselves goes where the agent's own log goes.
         let logger =
             EbpfLogger::init(&mut ebpf).inspect_err(|e| tracing::warn!("the programs' own log is not read: {e}")).ok();
@@ -786,12 +787,12 @@ fn classify(error: LoadError) -> AttachError {
     }
 }
 
-fn seed() -> Result<u64, AttachError> {
-    let mut bytes = [0u8; 8];
-    // SAFETY: a buffer of eight bytes.
+fn hash_keys() -> Result<HashKeys, AttachError> {
+    let mut bytes = [0u8; size_of::<HashKeys>()];
+    // SAFETY: a buffer of that many bytes.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
     if got == bytes.len() as isize {
-        Ok(u64::from_ne_bytes(bytes))
+        Ok(HashKeys::new(bytes))
     } else {
         Err(AttachError::Failed(format!("no random numbers: {}", std::io::Error::last_os_error())))
     }

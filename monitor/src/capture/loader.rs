@@ -12,6 +12,7 @@ use monitor_common::abi::{Flow, NEIGHBOURS, Offsets, TableSet, WAYS};
 use monitor_common::drops::{Drops, REASONS};
 use monitor_common::event::FullEvent;
 use monitor_common::evidence::Evidence;
+use monitor_common::flow::HashKeys;
 use monitor_common::tracker::state::Fault;
 
 /// Table sizes, set before load.
@@ -143,7 +144,7 @@ pub enum Clock {
 /// Loads the object's maps; programs follow one by one, because each is optional on some kernel.
 ///
 /// `netns` is the inode number of the network namespace that is watched; 0 takes every namespace's word.
-pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, seed: u64) -> Result<Ebpf, LoadError> {
+pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, keys: HashKeys) -> Result<Ebpf, LoadError> {
     debug_assert!(size_of::<FullEvent>() < sizes.ring_bytes as usize);
     let sets = sizes.sets();
     let ring_half = sizes.ring_bytes / 2;
@@ -161,7 +162,7 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, seed: u64
         )
         .override_global("SET_COUNT", &sets, true)
         .override_global("RING_HALF", &ring_half, true)
-        .override_global("HASH_SEED", &seed, true)
+        .override_global("HASH_KEYS", bytemuck::bytes_of(&keys), true)
         .override_global("TEST_CLOCK", &test_clock, true)
         .override_global("PREDICT", &predict, true)
         .override_global("NEIGHBOURS_ASKED", &neighbours, true)
