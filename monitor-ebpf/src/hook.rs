@@ -213,10 +213,8 @@ fn now() -> u64 {
 #[inline(always)]
 fn tracked(hooked: u32) -> bool {
     let now_ns = now();
-    if !find(hooked, now_ns) {
-        return true;
-    }
-    let left = predicted(hooked, now_ns);
+    let Some(flow) = find(hooked, now_ns) else { return true };
+    let left = predicted(hooked, flow, now_ns);
     if left == next::NOTHING {
         return false;
     }
@@ -243,10 +241,10 @@ fn quoted(hooked: u32) {
     emit::enter(hooked, writer, now());
 }
 
-/// Finds or makes the packet's entry and leaves its place in the scratch memory.
+/// Finds or makes the packet's entry, and leaves its place in the scratch memory.
 #[inline(always)]
-fn find(hooked: u32, now_ns: u64) -> bool {
-    let Some(scratch) = scratch(hooked) else { return false };
+fn find(hooked: u32, now_ns: u64) -> Option<&'static mut Flow> {
+    let scratch = scratch(hooked)?;
     let packet = &scratch.packet;
     let full = scratch.counters.table_full;
     match table::find_or_insert(&packet.key, &packet.segment, scratch.hook, now_ns, &mut scratch.counters) {
@@ -254,14 +252,14 @@ fn find(hooked: u32, now_ns: u64) -> bool {
             scratch.way = place.way;
             scratch.slot = place.slot;
             scratch.set = place.set;
-            true
+            Some(place.flow)
         }
         None => {
             let now_full = scratch.counters.table_full;
             if now_full != full && complaint::is_due(now_full) {
                 scratch.complaint = complaint::TABLE_FULL;
             }
-            false
+            None
         }
     }
 }
@@ -275,12 +273,12 @@ mod next {
 
 /// Takes the packet if it is one of the many in which there is nothing to find. One of [`next`].
 #[inline(always)]
-fn predicted(hooked: u32, now_ns: u64) -> u32 {
+fn predicted(hooked: u32, flow: &mut Flow, now_ns: u64) -> u32 {
     if PREDICT.load() == 0 {
         return next::CHECK;
     }
     let Some(scratch) = scratch(hooked) else { return next::NOTHING };
-    let Some(Flow { core, recorder, .. }) = table::flow(scratch.slot) else { return next::NOTHING };
+    let Flow { core, recorder, .. } = flow;
     let Some(fault) = table::faults(scratch.slot) else { return next::NOTHING };
     let (dir, segment) = (scratch.packet.direction(), &scratch.packet.segment);
     let (mut c, notes) = (Parts { core, fault }, &mut scratch.notes);

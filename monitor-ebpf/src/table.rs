@@ -20,6 +20,7 @@ pub struct Place {
     pub set: u32,
     pub way: u32,
     pub slot: u32,
+    pub flow: &'static mut Flow,
 }
 
 /// The entry of a slot.
@@ -92,8 +93,9 @@ fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Plac
         if unsafe { (*set).tag[way as usize] } == tag {
             let slot = slot(index, way, SET_COUNT.load());
             // A key that is being replaced does not match.
-            if core(slot)?.key.is(key) {
-                return Some(Place { set: index, way, slot });
+            let flow = flow(slot)?;
+            if flow.core.key.is(key) {
+                return Some(Place { set: index, way, slot, flow });
             }
         }
         i += 1;
@@ -295,7 +297,8 @@ fn fill(
 ) -> Option<Place> {
     let w = way as usize & (WAYS - 1);
     let slot = slot(index, way, SET_COUNT.load());
-    let c = core(slot)?;
+    let flow = flow(slot)?;
+    let c = &mut flow.core;
     // The tag is taken away first, so that nobody finds the entry while it changes.
     s.tag[w] = 0;
     emit::zero(c);
@@ -307,7 +310,7 @@ fn fill(
     // SAFETY: published last, and not moved before the entry's stores.
     unsafe { core::ptr::write_volatile(&raw mut s.tag[w], tag) };
     counters.connections_opened += 1;
-    Some(Place { set: index, way, slot })
+    Some(Place { set: index, way, slot, flow })
 }
 
 /// Keeps the entry's class up to date.
