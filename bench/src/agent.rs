@@ -52,7 +52,7 @@ impl Agent {
         let (_, xdp) = loader::load_xdp(&mut ebpf)?;
         let tc_in = classifier::load(&mut ebpf, Side::Ingress)?;
         let tc_out = classifier::load(&mut ebpf, Side::Egress)?;
-        let sizes = programs::sizes(&programs::maps(&ebpf), &[xdp, tc_in, tc_out]);
+        let sizes = programs::sizes(&ebpf, &[xdp, tc_in, tc_out]);
         let mut arrays = Vec::new();
         for (_, map) in ebpf.maps() {
             if let Map::Array(data) = map {

@@ -21,7 +21,7 @@ pub struct Size {
 }
 
 /// Descriptors of the loaded maps by name; to be asked for before any is taken.
-pub fn maps(ebpf: &Ebpf) -> HashMap<String, RawFd> {
+fn maps(ebpf: &Ebpf) -> HashMap<String, RawFd> {
     let fd = |map: &Map| match map {
         Map::Array(d)
         | Map::HashMap(d)
@@ -36,15 +36,17 @@ pub fn maps(ebpf: &Ebpf) -> HashMap<String, RawFd> {
     ebpf.maps().filter_map(|(name, map)| Some((name.to_string(), fd(map)?))).collect()
 }
 
-/// Loads each of the agent's packet programs once more, with the same maps, for the verifier's statistics.
-pub fn sizes(maps: &HashMap<String, RawFd>, names: &[&str]) -> Result<Vec<Size>> {
+/// Loads each of the agent's packet programs once more, with the same maps and types, for the verifier's statistics.
+pub fn sizes(ebpf: &Ebpf, names: &[&str]) -> Result<Vec<Size>> {
+    let maps = maps(ebpf);
+    let types = types(ebpf, names.first().context("no program is named")?)?;
     let mut object = Object::parse(object::BYTES)?;
     let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let known: Vec<_> = object.maps.iter().map(|(name, map)| (name.clone(), map.clone())).collect();
     let with_fd = known.iter().filter_map(|(name, map)| Some((name.as_str(), *maps.get(name)?, map)));
     object.relocate_maps(with_fd, &text)?;
     object.relocate_calls(&text)?;
-    names.iter().map(|name| size(&object, name).with_context(|| format!("program {name}"))).collect()
+    names.iter().map(|name| size(&object, name, &types).with_context(|| format!("program {name}"))).collect()
 }
 
 /// `BPF_F_XDP_HAS_FRAGS`.
@@ -52,7 +54,28 @@ const FRAGS: u32 = 1 << 5;
 /// `BPF_LOG_STATS`.
 const STATS: u32 = 4;
 
-fn size(object: &Object, name: &str) -> Result<Size> {
+/// The types of a loaded program, as the loader made them fit for this kernel. Without them no function is global for the
+/// verifier, and it walks each once for every way into it.
+fn types(ebpf: &Ebpf, name: &str) -> Result<OwnedFd> {
+    let info = ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
+    // SAFETY: all zeroes is valid for this union of integers.
+    let mut attr = unsafe { std::mem::zeroed::<bpf_attr>() };
+    attr.__bindgen_anon_6.__bindgen_anon_1.btf_id = info.btf_id().with_context(|| format!("{name} has no types"))?;
+    syscall(bpf_cmd::BPF_BTF_GET_FD_BY_ID, &mut attr).context("the kernel does not give the program's types")
+}
+
+/// `bpf(2)`, of which the answer is a descriptor.
+fn syscall(command: bpf_cmd, attr: &mut bpf_attr) -> std::io::Result<OwnedFd> {
+    // SAFETY: a valid attribute of its size; the kernel checks what it says.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command as libc::c_long, &mut *attr, size_of::<bpf_attr>()) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+fn size(object: &Object, name: &str, types: &OwnedFd) -> Result<Size> {
     let program = object.programs.get(name).context("is not in the object")?;
     let function = object.functions.get(&program.function_key()).context("has no code")?;
     let (kind, attach, flags) = match program.section {
@@ -76,18 +99,18 @@ fn size(object: &Object, name: &str) -> Result<Size> {
     load.log_level = STATS;
     load.log_buf = log.as_mut_ptr() as u64;
     load.log_size = log.len() as u32;
-    // SAFETY: instructions, licence and log live until the call returns, and their lengths are told.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_bpf, bpf_cmd::BPF_PROG_LOAD as libc::c_long, &mut attr, size_of::<bpf_attr>())
-    };
-    let error = std::io::Error::last_os_error();
+    let functions = function.func_info.func_info_bytes();
+    load.prog_btf_fd = types.as_raw_fd() as u32;
+    load.func_info = functions.as_ptr() as u64;
+    load.func_info_cnt = function.func_info.len() as u32;
+    load.func_info_rec_size = function.func_info_rec_size as u32;
+    // Instructions, licence, types and log live until the call returns, and their lengths are told.
+    let loaded = syscall(bpf_cmd::BPF_PROG_LOAD, &mut attr);
     let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
     let text = String::from_utf8_lossy(&log[..end]);
-    if fd < 0 {
+    if let Err(error) = loaded {
         bail!("the kernel refuses it ({error}): {text}");
     }
-    // SAFETY: a new descriptor that nobody else has.
-    drop(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
     parse(name, &text).with_context(|| format!("cannot read the verifier's statistics: {text}"))
 }
 

@@ -18,7 +18,7 @@ use crate::segment::{Segment, flags, packet};
 use crate::seq::SeqNum;
 use crate::tracker::notes::{NO_RESET, Notes};
 use crate::tracker::state::{Core, Half, Hook, Parts, Phase, Sync, half, sync_state};
-use crate::tracker::{self, close, handshake, identity, predict};
+use crate::tracker::{self, close, handshake, identity, predict, settled};
 
 /// Whether an observation is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +124,23 @@ pub enum Predicted {
 /// [`track`] would.
 #[inline(always)]
 pub fn predict(
+    c: &mut Parts,
+    recorder: &mut Recorder,
+    dir: Direction,
+    hook: u8,
+    s: &Segment,
+    now_ns: u64,
+    notes: &mut Notes,
+) -> Predicted {
+    if settled::on_segment(c.core, recorder, dir, hook, s, now_ns) {
+        return Predicted::Yes;
+    }
+    predict_unsettled(c, recorder, dir, hook, s, now_ns, notes)
+}
+
+/// As [`predict`], of a segment that [`settled::on_segment`] has not taken.
+#[inline(always)]
+pub fn predict_unsettled(
     c: &mut Parts,
     recorder: &mut Recorder,
     dir: Direction,

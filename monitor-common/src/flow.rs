@@ -85,7 +85,9 @@ impl FlowKey {
     /// 32-bit hash for the connection table; its upper bits are good ones.
     ///
     /// NH (RFC 4418 section 5) over the halves of the addresses, and multiply-shift: products that do not wait for each other,
-    /// because every packet waits for the hash. BPF has no multiplication with a result of 128 bits.
+    /// because every packet waits for the hash. BPF has no multiplication with a result of 128 bits. NH's sums are not reduced modulo
+    /// 2^32 here, and collide no more often: the product of a difference of two halves and one of two keys, each below 2^32, is not
+    /// 0 modulo 2^64, so of 2^32 keys at most one makes the sums of two tuples equal.
     #[inline(always)]
     pub fn hash(&self, keys: &HashKeys) -> u32 {
         let product = |word: u64, i: usize| {

@@ -1,22 +1,17 @@
-//! What all hooks do with a packet: parse, find its connection, track, report.
+//! What all hooks do with a packet: parse, find its connection, take it if nothing about it is new. The rest is in `stages`.
 
-use crate::maps::{CLOCK, INTERFACES, PREDICT, SCRATCH, TEST_CLOCK};
+use crate::maps::{CLOCK, INTERFACES, SCRATCH, TEST_CLOCK};
 use crate::packet::Raw;
-use crate::{emit, table};
-use aya_ebpf::EbpfContext;
+use crate::stages::{self, next};
+use crate::table;
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_skb_pull_data};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use aya_log_ebpf::warn;
+use core::hint::cold_path;
 use monitor_common::abi::{Flow, Scratch, complaint};
-use monitor_common::engine::{self, Admission, Former, Predicted};
-use monitor_common::flow::Direction;
 use monitor_common::icmp;
 use monitor_common::parse::{self, Bytes, Glance, Packet, Reason};
-use monitor_common::recorder::{RECORDS, Recorder};
-use monitor_common::segment::flags;
-use monitor_common::tracker::close::Effect;
-use monitor_common::tracker::notes::NO_RESET;
-use monitor_common::tracker::state::{Hook, Parts, Phase, sync_state};
+use monitor_common::tracker::settled;
+use monitor_common::tracker::state::Hook;
 
 /// Longest run of headers that is worth making linear: Ethernet with tags, IPv6 with extensions, TCP.
 const HEADERS: u32 = 256;
@@ -35,39 +30,56 @@ pub fn ingress(ctx: &XdpContext) {
     scratch.counters.packets += 1;
     let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
     // The frame's length is not known: a frame of several buffers shows only its first.
-    let parsed = match glance(raw, 0, &mut scratch.packet) {
-        SEGMENT => Ok(()),
+    let found = match glance(raw, 0, &mut scratch.packet) {
+        SEGMENT => SEGMENT,
         OTHER => {
-            count(scratch, Reason::NotTcp);
+            count(scratch, Reason::NotTcp as u32);
             return;
         }
-        _ => parse::ethernet_in_general(raw, 0, &mut scratch.packet),
-    };
-    match parsed {
-        Ok(()) => {
-            scratch.hook = Hook::Ingress as u32;
-            scratch.wire_segments = 1;
-            if !tracked(INGRESS) {
-                return;
-            }
+        _ => {
+            cold_path();
+            forget(raw, parse::ethernet_in_general(raw, 0, &mut scratch.packet))
         }
-        Err(reason) => {
-            count(scratch, reason);
-            if matches!(reason, Reason::NotTcp) && icmp::ethernet(raw, &mut scratch.quote) {
-                quoted(INGRESS);
-            }
+    };
+    if found == SEGMENT {
+        scratch.hook = Hook::Ingress as u32;
+        scratch.wire_segments = 1;
+        if !tracked(INGRESS) {
+            return;
+        }
+    } else {
+        count(scratch, found);
+        if found == Reason::NotTcp as u32 && icmp::ethernet(raw, &mut scratch.quote) {
+            stages::quoted(INGRESS);
         }
     }
-    complain(ctx, INGRESS);
+    complain(INGRESS);
 }
 
-const SEGMENT: u32 = Glance::Segment as u32;
-const OTHER: u32 = Glance::Other as u32;
+/// No number of a [`Reason`].
+const SEGMENT: u32 = 16;
+const OTHER: u32 = 17;
+const UNCLEAR: u32 = 18;
 
 /// verifier: what was learnt about the packet on the way to the answer is forgotten, or all that follows is walked for each.
 #[inline(always)]
 fn glance(raw: Raw, wire_len: u32, packet: &mut Packet) -> u32 {
-    raw.forget(parse::glance(raw, wire_len, packet) as u32, 3)
+    let seen = match parse::glance(raw, wire_len, packet) {
+        Glance::Segment => SEGMENT,
+        Glance::Other => OTHER,
+        Glance::Unclear => UNCLEAR,
+    };
+    raw.forget(seen, 31)
+}
+
+/// The same for the parser that knows all headers: [`SEGMENT`], or the number of a [`Reason`].
+#[inline(always)]
+fn forget(raw: Raw, parsed: Result<(), Reason>) -> u32 {
+    let found = match parsed {
+        Ok(()) => SEGMENT,
+        Err(reason) => reason as u32,
+    };
+    raw.forget(found, 31)
 }
 
 /// Ingress behind the driver, where native XDP would cost the host its offloads.
@@ -97,53 +109,52 @@ fn classified(ctx: &TcContext, hooked: u32) {
     // The EtherType of a packet that came in is the stack's, see `parse::received`.
     let framed = hooked == EGRESS || protocol == parse::ETHERTYPE_IPV4;
     let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
-    let seen = if framed { glance(raw, wire_len, &mut scratch.packet) } else { Glance::Unclear as u32 };
-    let parsed = match seen {
-        SEGMENT => Ok(()),
+    let seen = if framed { glance(raw, wire_len, &mut scratch.packet) } else { UNCLEAR };
+    let found = match seen {
+        SEGMENT => SEGMENT,
         OTHER => {
-            count(scratch, Reason::NotTcp);
+            count(scratch, Reason::NotTcp as u32);
             return;
         }
         _ => {
+            cold_path();
             make_linear(ctx, scratch, len);
             let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
-            if hooked == INGRESS {
+            let parsed = if hooked == INGRESS {
                 parse::received(raw, protocol, wire_len, &mut scratch.packet)
             } else {
                 parse::ethernet_in_general(raw, wire_len, &mut scratch.packet)
-            }
+            };
+            forget(raw, parsed)
         }
     };
     let from = if hooked == INGRESS { 0 } else { skb.ingress_ifindex };
-    match parsed {
-        Ok(()) => {
-            let hook = match hooked {
-                INGRESS => Hook::Ingress,
-                _ if from != 0 && is_monitored(from) => Hook::Forwarded,
-                _ => Hook::Egress,
-            };
-            scratch.hook = hook as u32;
-            if !tracked(hooked) {
-                return;
-            }
+    if found == SEGMENT {
+        let hook = match hooked {
+            INGRESS => Hook::Ingress,
+            _ if from != 0 && is_monitored(from) => Hook::Forwarded,
+            _ => Hook::Egress,
+        };
+        scratch.hook = hook as u32;
+        if !tracked(hooked) {
+            return;
         }
-        Err(reason) => {
-            count(scratch, reason);
-            // This host's own messages; forwarded ones were read where they came in.
-            let other = !matches!(reason, Reason::NotTcp) || from != 0 && is_monitored(from);
-            let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
-            let quotes = !other
-                && if hooked == INGRESS {
-                    icmp::received(raw, protocol, &mut scratch.quote)
-                } else {
-                    icmp::ethernet(raw, &mut scratch.quote)
-                };
-            if quotes {
-                quoted(hooked);
-            }
+    } else {
+        count(scratch, found);
+        // This host's own messages; forwarded ones were read where they came in.
+        let other = found != Reason::NotTcp as u32 || from != 0 && is_monitored(from);
+        let raw = Raw::new(ctx.data(), ctx.data_end(), &raw mut scratch.cell);
+        let quotes = !other
+            && if hooked == INGRESS {
+                icmp::received(raw, protocol, &mut scratch.quote)
+            } else {
+                icmp::ethernet(raw, &mut scratch.quote)
+            };
+        if quotes {
+            stages::quoted(hooked);
         }
     }
-    complain(ctx, hooked);
+    complain(hooked);
 }
 
 /// Moves headers into the linear part: GSO and GRO packets have 66 bytes there, others none.
@@ -163,28 +174,14 @@ fn make_linear(ctx: &TcContext, scratch: &mut Scratch, len: u32) {
 
 /// The programs' own troubles, to the agent's log.
 #[inline(always)]
-fn complain<C: EbpfContext>(ctx: &C, hooked: u32) {
-    let Some(scratch) = scratch(hooked) else { return };
-    if scratch.complaint == complaint::NONE {
-        return;
-    }
-    let what = scratch.complaint;
-    scratch.complaint = complaint::NONE;
-    let counters = &scratch.counters;
-    if what == complaint::TABLE_FULL {
-        warn!(
-            ctx,
-            "connection table: {} segments not tracked, their sets are full of live connections", counters.table_full
-        );
-    } else if what == complaint::EVENTS_LOST {
-        warn!(ctx, "ring buffer full: {} reports lost", counters.events_lost);
-    } else {
-        warn!(ctx, "evidence map full: {} observations lost", counters.evidence_full);
+fn complain(hooked: u32) {
+    if scratch(hooked).is_some_and(|s| s.complaint != complaint::NONE) {
+        stages::complain(hooked);
     }
 }
 
 #[inline(always)]
-fn scratch(index: u32) -> Option<&'static mut Scratch> {
+pub fn scratch(index: u32) -> Option<&'static mut Scratch> {
     // SAFETY: per CPU and per hook, see the note in `maps`.
     SCRATCH.get_ptr_mut(index).map(|p| unsafe { &mut *p })
 }
@@ -196,12 +193,12 @@ fn is_monitored(ifindex: u32) -> bool {
 }
 
 #[inline(always)]
-fn count(scratch: &mut Scratch, reason: Reason) {
+fn count(scratch: &mut Scratch, reason: u32) {
     scratch.counters.unparsed[reason as usize & 15] += 1;
 }
 
 #[inline(always)]
-fn now() -> u64 {
+pub fn now() -> u64 {
     if TEST_CLOCK.load() != 0 {
         return CLOCK.get(0).copied().unwrap_or(0);
     }
@@ -214,186 +211,52 @@ fn now() -> u64 {
 fn tracked(hooked: u32) -> bool {
     let now_ns = now();
     let Some(flow) = find(hooked, now_ns) else { return true };
-    let left = predicted(hooked, flow, now_ns);
+    if settled(hooked, flow, now_ns) {
+        return false;
+    }
+    cold_path();
+    let mut left = stages::predict(hooked, now_ns);
+    if left == next::CHECK {
+        left = stages::check(hooked, now_ns);
+    }
     if left == next::NOTHING {
         return false;
     }
-    if left == next::REPORT || track(hooked, now_ns) {
-        tally(hooked);
-        emit::report(hooked, now_ns);
-    }
+    stages::report(hooked, now_ns);
     true
-}
-
-/// What an ICMP message says about a tracked connection, into its evidence.
-#[inline(always)]
-fn quoted(hooked: u32) {
-    let Some(scratch) = scratch(hooked) else { return };
-    let Some(slot) = table::slot_of(&scratch.quote.key) else { return };
-    let Some(c) = table::core(slot) else { return };
-    scratch.slot = slot;
-    engine::on_quote(c, &scratch.quote, &mut scratch.notes);
-    if scratch.notes.count == 0 {
-        return;
-    }
-    scratch.counters.anomalies[scratch.notes.note[0].anomaly as usize & 63] += 1;
-    let writer = Direction::from_index(scratch.quote.speaker).other();
-    emit::enter(hooked, writer, now());
 }
 
 /// Finds or makes the packet's entry, and leaves its place in the scratch memory.
 #[inline(always)]
 fn find(hooked: u32, now_ns: u64) -> Option<&'static mut Flow> {
     let scratch = scratch(hooked)?;
-    let packet = &scratch.packet;
-    let full = scratch.counters.table_full;
-    match table::find_or_insert(&packet.key, &packet.segment, scratch.hook, now_ns, &mut scratch.counters) {
-        Some(place) => {
-            scratch.way = place.way;
-            scratch.slot = place.slot;
-            scratch.set = place.set;
-            Some(place.flow)
-        }
-        None => {
-            let now_full = scratch.counters.table_full;
-            if now_full != full && complaint::is_due(now_full) {
-                scratch.complaint = complaint::TABLE_FULL;
-            }
-            None
-        }
+    let hash = table::hash(&scratch.packet.key);
+    if let Some(place) = table::find(&scratch.packet.key, hash) {
+        place.note(scratch);
+        return Some(place.flow);
     }
+    cold_path();
+    if stages::enter(hooked, hash, now_ns) == 0 {
+        return None;
+    }
+    table::flow(self::scratch(hooked)?.slot)
 }
 
-/// What is left to do with a packet.
-mod next {
-    pub const CHECK: u32 = 0;
-    pub const REPORT: u32 = 1;
-    pub const NOTHING: u32 = 2;
-}
-
-/// Takes the packet if it is one of the many in which there is nothing to find. One of [`next`].
+/// Takes the packet if it is one of a transfer's.
 #[inline(always)]
-fn predicted(hooked: u32, flow: &mut Flow, now_ns: u64) -> u32 {
-    if PREDICT.load() == 0 {
-        return next::CHECK;
-    }
-    let Some(scratch) = scratch(hooked) else { return next::NOTHING };
-    let Flow { core, recorder, .. } = flow;
-    let Some(fault) = table::faults(scratch.slot) else { return next::NOTHING };
-    let (dir, segment) = (scratch.packet.direction(), &scratch.packet.segment);
-    let (mut c, notes) = (Parts { core, fault }, &mut scratch.notes);
-    let left = match engine::predict(&mut c, recorder, dir, scratch.hook as u8, segment, now_ns, notes) {
-        Predicted::No => next::CHECK,
-        Predicted::Moved => {
-            if segment.has(flags::SYN) && table::is_roomy() {
-                fetch(recorder);
-            }
-            next::REPORT
-        }
-        Predicted::Yes => next::NOTHING,
-    };
-    if left != next::CHECK {
-        scratch.counters.segments += scratch.wire_segments as u64;
-        scratch.counters.payload_bytes += segment.payload_len as u64;
-    }
-    // verifier: through memory, so that the full checks are walked once and not from each place that refuses.
-    let cell = &raw mut scratch.cell;
-    // SAFETY: a field of the scratch memory.
-    unsafe {
-        core::ptr::write_volatile(cell, left);
-        core::ptr::read_volatile(cell)
-    }
-}
-
-/// Has the recorder's cache lines come from memory together, when a connection is answered, and not one after the other as
-/// they are written: the store buffer holds the stores of about one packet.
-#[inline(always)]
-fn fetch(recorder: &Recorder) {
-    let mut i = 0;
-    while i < RECORDS / 2 {
-        // SAFETY: valid references.
-        unsafe {
-            core::ptr::read_volatile(&raw const recorder.record[0][2 * i].time_ns);
-            core::ptr::read_volatile(&raw const recorder.record[1][2 * i].time_ns);
-        }
-        i += 1;
-    }
-}
-
-#[inline(always)]
-fn track(hooked: u32, now_ns: u64) -> bool {
+fn settled(hooked: u32, flow: &mut Flow, now_ns: u64) -> bool {
     let Some(scratch) = scratch(hooked) else { return false };
-    let Some(Flow { core, recorder, .. }) = table::flow(scratch.slot) else { return false };
-    let Some(fault) = table::faults(scratch.slot) else { return false };
-    let mut c = Parts { core, fault };
-    let dir = scratch.packet.direction();
-    let segment = &scratch.packet.segment;
-    let counters = &mut scratch.counters;
-    if c.core.is_bare() && !table::clear_faults(c.core, c.fault, dir) {
-        counters.table_busy += 1;
-        return false;
+    let Flow { core, recorder, .. } = flow;
+    let (dir, segment) = (scratch.packet.direction(), &scratch.packet.segment);
+    let taken = settled::on_segment(core, recorder, dir, scratch.hook as u8, segment, now_ns);
+    if taken {
+        count_segments(scratch);
     }
-    match engine::admit(c.core, dir, scratch.hook as u8, segment) {
-        Admission::Track => {}
-        Admission::Duplicate => {
-            counters.duplicates += 1;
-            return false;
-        }
-        Admission::Untranslated => {
-            counters.untranslated += 1;
-            return false;
-        }
-    }
-    counters.segments += scratch.wire_segments as u64;
-    counters.payload_bytes += segment.payload_len as u64;
-    if engine::starts_new_life(&c, dir, segment) {
-        counters.connections_opened += 1;
-        emit::reused(hooked, now_ns);
-        let former = Former::of(&mut c, recorder, dir);
-        emit::zero(c.core);
-        emit::zero(c.fault);
-        engine::restart(&mut c, &former, dir, segment, now_ns);
-    }
-    engine::track(&mut c, recorder, dir, scratch.hook as u8, segment, now_ns, &mut scratch.notes);
-    true
+    taken
 }
 
-/// The exact counters, and the entry's class.
 #[inline(always)]
-fn tally(hooked: u32) {
-    let Some(scratch) = scratch(hooked) else { return };
-    let Some(c) = table::core(scratch.slot) else { return };
-    let Some(fault) = table::faults(scratch.slot) else { return };
-    let (notes, counters) = (&scratch.notes, &mut scratch.counters);
-    if notes.effect != NO_RESET {
-        if Effect::from_number(notes.effect).is_effective() {
-            counters.resets_effective += 1;
-        } else {
-            counters.resets_ineffective += 1;
-        }
-    }
-    if notes.before != notes.after {
-        if notes.after == Phase::Established as u8 {
-            counters.connections_established += 1;
-        }
-        if notes.after == Phase::TimeWait as u8 {
-            counters.connections_closed += 1;
-        }
-    }
-    let mut d = 0;
-    while d < 2 {
-        if notes.sync_after[d] == sync_state::DESYNCED && notes.sync_before[d] != sync_state::DESYNCED {
-            counters.desynchronised[fault[d].sync.kind as usize & 15] += 1;
-        }
-        d += 1;
-    }
-    let mut i = 0;
-    while i < notes.note.len() {
-        if i >= notes.count as usize {
-            break;
-        }
-        counters.anomalies[notes.note[i].anomaly as usize & 63] += 1;
-        i += 1;
-    }
-    table::classify(scratch.set, scratch.way, c);
+pub fn count_segments(scratch: &mut Scratch) {
+    scratch.counters.segments += scratch.wire_segments as u64;
+    scratch.counters.payload_bytes += scratch.packet.segment.payload_len as u64;
 }

@@ -9,6 +9,7 @@ mod emit;
 mod hook;
 mod maps;
 mod packet;
+mod stages;
 mod table;
 mod tracepoints;
 

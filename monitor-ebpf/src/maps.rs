@@ -110,16 +110,6 @@ pub static HASH_KEYS: Global<HashKeys> = Global::new(HashKeys::ZERO);
 #[unsafe(no_mangle)]
 pub static TEST_CLOCK: Global<u32> = Global::new(0);
 
-/// 0: every segment takes the full checks, which give the same. The verifier drops the branch then: before Linux 6.6 it
-/// walks both together for more than the 1,000,000 instructions that it allows.
-#[unsafe(no_mangle)]
-pub static PREDICT: Global<u32> = Global::new(1);
-
-/// Sets that may hold an entry, `NEIGHBOURS` at most. 1 before Linux 6.6, for the same reason as `PREDICT`: a table that is
-/// nearly full then finds no room for about 1 % of its connections.
-#[unsafe(no_mangle)]
-pub static NEIGHBOURS_ASKED: Global<u32> = Global::new(4);
-
 /// The time that a test gives, nanoseconds.
 #[btf_map]
 pub static CLOCK: Array<u64, 1> = Array::new();

@@ -6,10 +6,12 @@
 //! one go.
 
 use crate::emit;
-use crate::maps::{FAULTS, FLOWS, HASH_KEYS, NEIGHBOURS_ASKED, SET_COUNT, SETS, SPREAD};
+use crate::maps::{FAULTS, FLOWS, HASH_KEYS, SET_COUNT, SETS, SPREAD};
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
-use monitor_common::abi::{Counters, Flow, NEIGHBOURS, TableSet, WAYS, class, first_way, set_index, slot, tag};
+use monitor_common::abi::{
+    Counters, Flow, NEIGHBOURS, Scratch, TableSet, WAYS, class, first_way, set_index, slot, tag,
+};
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::segment::{Segment, flags};
 use monitor_common::tracker;
@@ -43,36 +45,34 @@ pub fn faults(slot: u32) -> Option<&'static mut [Fault; 2]> {
     FAULTS.get_ptr_mut(slot).map(|p| unsafe { &mut *p })
 }
 
-#[inline(always)]
-pub fn find_or_insert(
-    key: &FlowKey,
-    segment: &Segment,
-    hook: u32,
-    now_ns: u64,
-    counters: &mut Counters,
-) -> Option<Place> {
-    let hash = key.hash(&HASH_KEYS.load());
-    match find_hashed(key, hash) {
-        Some(place) => Some(place),
-        None => insert(hash, key, segment, hook, now_ns, counters),
+impl Place {
+    /// Leaves it in the scratch memory.
+    #[inline(always)]
+    pub fn note(&self, scratch: &mut Scratch) {
+        (scratch.set, scratch.way, scratch.slot) = (self.set, self.way, self.slot);
     }
+}
+
+#[inline(always)]
+pub fn hash(key: &FlowKey) -> u32 {
+    key.hash(&HASH_KEYS.load())
 }
 
 /// The slot of a flow that is tracked.
 #[inline(always)]
 pub fn slot_of(key: &FlowKey) -> Option<u32> {
-    find_hashed(key, key.hash(&HASH_KEYS.load())).map(|place| place.slot)
+    find(key, hash(key)).map(|place| place.slot)
 }
 
 /// Looks into the hash's own set, and on into its neighbours while those before had to pass an entry on.
 #[inline(always)]
-fn find_hashed(key: &FlowKey, hash: u32) -> Option<Place> {
+pub fn find(key: &FlowKey, hash: u32) -> Option<Place> {
     let home = set_index(hash, SET_COUNT.load());
     let mut step = 0u32;
-    while step < NEIGHBOURS && step < NEIGHBOURS_ASKED.load() {
+    while step < NEIGHBOURS {
         let index = home ^ step;
         let set = SETS.get_ptr_mut(index)?;
-        let found = find(key, hash, index, set);
+        let found = find_in(key, hash, index, set);
         // SAFETY: a field of an array element.
         if found.is_some() || unsafe { (*set).overflowed } == 0 {
             return found;
@@ -83,7 +83,7 @@ fn find_hashed(key: &FlowKey, hash: u32) -> Option<Place> {
 }
 
 #[inline(always)]
-fn find(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Place> {
+fn find_in(key: &FlowKey, hash: u32, index: u32, set: *mut TableSet) -> Option<Place> {
     let tag = tag(hash);
     let first = first(tag);
     let mut i = 0u32;
@@ -191,7 +191,7 @@ fn worth(segment: &Segment) -> u8 {
 }
 
 #[inline(always)]
-fn insert(
+pub fn insert(
     hash: u32,
     key: &FlowKey,
     segment: &Segment,
@@ -211,13 +211,13 @@ fn insert(
             return None;
         }
         // The other CPU may have made it just before: both directions of an unknown connection begin at once.
-        if let Some(place) = find(key, hash, home ^ step, set) {
+        if let Some(place) = find_in(key, hash, home ^ step, set) {
             add(lock, u32::MAX);
             return Some(place);
         }
         // SAFETY: an array element, and the lock is held.
         let s = unsafe { &mut *set };
-        let last = step + 1 == NEIGHBOURS || step + 1 >= NEIGHBOURS_ASKED.load();
+        let last = step + 1 == NEIGHBOURS;
         let way = room(s, first(tag(hash)), most, last, counters);
         if way < WAYS as u32 {
             break way;

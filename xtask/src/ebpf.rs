@@ -70,6 +70,7 @@ fn write() -> Result<()> {
         let stamp = Stamp {
             object: hash::file(&file)?,
             sources: hash::sources(&root, object.sources)?,
+            flags: FLAGS.join(" "),
             versions: toolchain.versions.clone(),
         };
         std::fs::write(root.join(object.stamp), stamp.to_toml())
@@ -96,6 +97,12 @@ fn check_one(object: &Object, rebuild: bool) -> Result<()> {
     }
     if hash::sources(&root, object.sources)? != stamp.sources {
         bail!("{file} is stale: its sources have changed; rebuild it with `cargo xtask build-ebpf`");
+    }
+    if FLAGS.join(" ") != stamp.flags {
+        bail!(
+            "{file} is stale: it was built with other flags ({}); rebuild it with `cargo xtask build-ebpf`",
+            stamp.flags
+        );
     }
     println!("{file}: matches its stamp, and the stamp matches the sources");
     if !rebuild {
@@ -170,13 +177,15 @@ fn require_btf(object: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What the objects are built with, wherever that is.
+///
 /// The second instruction set (Linux 4.14) compares with "less" and with constants; the first needs a register for each. The
 /// third (5.1) has 32-bit registers, with which the verifier walks more than its 1,000,000 instructions.
-const CPU: &str = "-Ctarget-cpu=v2";
+const FLAGS: [&str; 3] = ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v2"];
 
 /// The compiler's flags, separated as Cargo wants it; they replace those of any configuration file.
 fn rustflags(root: &Path, toolchain: &Toolchain) -> Result<String> {
-    let mut flags = vec!["-Cdebuginfo=2".to_string(), "-Clink-arg=--btf".to_string(), CPU.to_string()];
+    let mut flags = FLAGS.map(String::from).to_vec();
     flags.push(format!("-Clinker={}", toolchain.bpf_linker.display()));
     // The last matching prefix wins, so the most specific ones come last.
     let mut remap =

@@ -12,6 +12,8 @@ pub struct Stamp {
     pub object: String,
     /// [`crate::hash::sources`] of [`crate::hash::EBPF_SOURCES`].
     pub sources: String,
+    /// The compiler's, as far as they do not depend on the machine.
+    pub flags: String,
     pub versions: Versions,
 }
 
@@ -36,6 +38,7 @@ impl Stamp {
         Ok(Self {
             object: value("object_sha256")?,
             sources: value("sources_sha256")?,
+            flags: value("flags")?,
             versions: Versions {
                 rustc: value("rustc")?,
                 rustc_llvm: value("rustc_llvm")?,
@@ -54,12 +57,13 @@ impl Stamp {
              sources_sha256 = \"{}\"\n\
              \n\
              [built_with]\n\
+             flags = \"{}\"\n\
              rustc = \"{rustc}\"\n\
              rustc_llvm = \"{rustc_llvm}\"\n\
              bpf_linker = \"{bpf_linker}\"\n\
              bpf_linker_llvm = \"{bpf_linker_llvm}\"\n\
              llvm_objcopy = \"{llvm_objcopy}\"\n",
-            self.object, self.sources
+            self.object, self.sources, self.flags
         )
     }
 }
@@ -73,6 +77,7 @@ mod tests {
         let stamp = Stamp {
             object: "aa".into(),
             sources: "bb".into(),
+            flags: "-Cdebuginfo=2 -Ctarget-cpu=v2".into(),
             versions: Versions {
                 rustc: "rustc 1.95.0 (59807616e 2026-04-14)".into(),
                 rustc_llvm: "22.1.2".into(),

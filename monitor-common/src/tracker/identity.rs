@@ -76,6 +76,21 @@ pub fn continues(me: &Half, s: &Segment) -> bool {
     me.ttl == s.ttl && me.l2 == s.l2 && !id_breaks && !(s.ip_id == 0 && me.id_run >= STABLE)
 }
 
+/// Runs are counted up to this: who asks whether there is one of this length need not count, and a connection whose runs are that
+/// long leaves them as they are.
+pub const RUN_MAX: u8 = STABLE;
+
+/// Whether the baseline is one of long runs, and [`take`] would move no more of it on than the IPv4 ID.
+#[inline(always)]
+pub fn is_settled(me: &Half, s: &Segment) -> bool {
+    let runs = u32::from_le_bytes([me.ttl, me.ttl_run, me.id_run, me.l2_run]);
+    // The IDs of IPv6 make no run.
+    let v6 = s.packet & packet::IPV6 != 0;
+    let id_run = if v6 { 0 } else { RUN_MAX };
+    let settled = u32::from_le_bytes([s.ttl, RUN_MAX, id_run, RUN_MAX]);
+    runs == settled && me.l2 == s.l2 && me.label == s.label() && (v6 || s.ip_id != 0 && follows(me, s.ip_id))
+}
+
 /// Takes a segment other than a RST into the baseline.
 #[inline(always)]
 pub fn remember(me: &mut Half, dir: Direction, s: &Segment, notes: &mut Notes) {
@@ -99,14 +114,14 @@ pub fn remember(me: &mut Half, dir: Direction, s: &Segment, notes: &mut Notes) {
 #[inline(always)]
 pub fn take(me: &mut Half, s: &Segment) {
     if me.ttl_run == 0 || me.ttl == s.ttl {
-        me.ttl_run = me.ttl_run.saturating_add(1);
+        me.ttl_run = longer(me.ttl_run);
     } else {
         me.ttl_run = 1;
     }
     me.ttl = s.ttl;
     if s.packet & packet::IPV6 == 0 {
         if me.ip_id != 0 && follows(me, s.ip_id) {
-            me.id_run = me.id_run.saturating_add(1);
+            me.id_run = longer(me.id_run);
         } else if s.ip_id != 0 || s.seq_len() > 0 {
             me.id_run = 0;
         }
@@ -115,10 +130,15 @@ pub fn take(me: &mut Half, s: &Segment) {
         }
     }
     if me.l2 == s.l2 {
-        me.l2_run = me.l2_run.saturating_add(1);
+        me.l2_run = longer(me.l2_run);
     } else {
         me.l2 = s.l2;
         me.l2_run = 1;
     }
     me.label = s.label();
+}
+
+#[inline(always)]
+fn longer(run: u8) -> u8 {
+    if run < RUN_MAX { run + 1 } else { run }
 }

@@ -15,6 +15,7 @@ pub mod predict;
 pub mod sack;
 pub mod sequence;
 pub mod settle;
+pub mod settled;
 pub mod state;
 pub mod sync;
 pub mod timestamps;

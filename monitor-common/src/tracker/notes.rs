@@ -4,6 +4,7 @@ use crate::anomaly::{Anomaly, Level};
 use crate::flow::Direction;
 use crate::seq::SeqNum;
 use bytemuck::{Pod, Zeroable};
+use core::ops::{Deref, DerefMut};
 
 /// Most observations that one segment can make; further ones are counted.
 pub const MAX_NOTES: usize = 8;
@@ -35,6 +36,14 @@ pub const NO_RESET: u8 = u8::MAX;
 #[repr(C)]
 pub struct Notes {
     pub note: [Note; MAX_NOTES],
+    pub outcome: Outcome,
+}
+
+/// All but the notes themselves. Aligned, so that it is cleared by two stores: for what is not, LLVM calls a function that stores byte
+/// by byte.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C, align(8))]
+pub struct Outcome {
     pub count: u8,
     pub overflow: u8,
     /// Notes with [`HARD`] set.
@@ -60,23 +69,45 @@ pub struct Notes {
     pub pad: u8,
 }
 
+impl Outcome {
+    const NOTHING: Outcome = Outcome {
+        count: 0,
+        overflow: 0,
+        hard: 0,
+        effect: NO_RESET,
+        before: 0,
+        after: 0,
+        sync_before: [0; 2],
+        sync_after: [0; 2],
+        first: 0,
+        first_hard: 0,
+        identity: 0,
+        after_reset: 0,
+        suspicion: 0,
+        pad: 0,
+    };
+}
+
+impl Deref for Notes {
+    type Target = Outcome;
+
+    #[inline(always)]
+    fn deref(&self) -> &Outcome {
+        &self.outcome
+    }
+}
+
+impl DerefMut for Notes {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Outcome {
+        &mut self.outcome
+    }
+}
+
 impl Notes {
     #[inline(always)]
     pub fn clear(&mut self) {
-        self.count = 0;
-        self.overflow = 0;
-        self.hard = 0;
-        self.effect = NO_RESET;
-        self.first = 0;
-        self.first_hard = 0;
-        self.identity = 0;
-        self.after_reset = 0;
-        self.suspicion = 0;
-        self.pad = 0;
-        self.before = 0;
-        self.after = 0;
-        self.sync_before = [0; 2];
-        self.sync_after = [0; 2];
+        self.outcome = Outcome::NOTHING;
     }
 
     #[inline(always)]

@@ -185,11 +185,11 @@ pub struct Half {
     /// [`Segment::label`](crate::segment::Segment::label) of the last segment that was no RST; 0 when unknown.
     pub label: u16,
     pub ttl: u8,
-    /// Segments in a row with this TTL, saturating.
+    /// Segments in a row with this TTL, saturating at [`super::identity::RUN_MAX`].
     pub ttl_run: u8,
-    /// Increments of the IPv4 ID in a row, saturating.
+    /// Increments of the IPv4 ID in a row, saturating there, too.
     pub id_run: u8,
-    /// Segments in a row with the source address `l2`, saturating.
+    /// Segments in a row with the source address `l2`, saturating there, too.
     pub l2_run: u8,
 }
 
@@ -241,9 +241,10 @@ pub struct Hole {
     pub rexmit_lo: u8,
     /// Retransmissions that start exactly at `hi`.
     pub rexmit_hi: u8,
+    /// Between fields that are zeroed together: for more than four bytes LLVM calls a function that stores byte by byte.
+    pub pad: u8,
     /// Times that the sender went on beyond it, a time-out apart, while the receiver stood at it.
     pub rounds: u8,
-    pub pad: u8,
     /// When `rounds` was last counted, in units of 2^24 ns.
     pub rounds_at: u16,
 }

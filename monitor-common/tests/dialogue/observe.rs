@@ -173,7 +173,74 @@ fn all_of_a_transfer_is_predicted_from_the_first_segment_on() {
             quiet!(t.send(B, data(1 + 10 * i, 10, 1001 + 1000 * i)));
         }
         assert_eq!(t.predicted, 3 + 2 * 400);
+        // Each end's tenth segment is the first after eight increments of its IPv4 ID; two of A's ten belong to the handshake, one
+        // of B's.
+        assert_eq!(t.settled, (400 - 7) + (400 - 8));
     }
+}
+
+/// A transfer one way, with acknowledgements that carry nothing and windows that do not move while the reader sleeps.
+#[test]
+fn a_transfer_one_way_is_settled() {
+    Talk::each_open(|t| {
+        for i in 0..100 {
+            quiet!(t.send(A, data(1 + 2000 * i, 1000, 1)));
+            quiet!(t.send(A, data(1001 + 2000 * i, 1000, 1)));
+            quiet!(t.send(B, bare(1, 2001 + 2000 * i)));
+        }
+        assert_eq!(t.settled, (200 - 7) + (100 - 8));
+    });
+}
+
+/// What makes a connection unsettled is left to the general prediction or to the full checks, and it settles again.
+#[test]
+fn what_is_new_is_not_settled() {
+    let settle = |t: &mut Talk| {
+        for i in 0..20 {
+            quiet!(t.send(A, data(1 + 100 * i, 100, 1 + 100 * i)));
+            quiet!(t.send(B, data(1 + 100 * i, 100, 101 + 100 * i)));
+        }
+    };
+    type Change = fn(Seg) -> Seg;
+    let cases: [(&str, Change); 10] = [
+        ("a longer segment", |s| Seg { len: 101, ..s }),
+        ("FIN", |s| s.flags(flags::ACK | flags::FIN)),
+        ("RST", |s| s.flags(flags::ACK | flags::RST)),
+        ("another TTL", |s| s.ttl(63)),
+        ("another source", |s| s.l2(7)),
+        ("another TOS", |s| s.tos(0x40)),
+        ("a zero window", |s| s.wnd(0)),
+        ("a window that shrinks", |s| s.wnd(900)),
+        ("an IPv4 ID that does not count", |s| s.ip_id(9)),
+        ("a repetition", |s| Seg { seq: s.seq - 100, ..s }),
+    ];
+    for (what, change) in cases {
+        Talk::each_open(|t| {
+            settle(t);
+            let before = t.settled;
+            t.a(change(data(2001, 100, 2001)));
+            assert_eq!(t.settled, before, "{what}");
+        });
+    }
+    // Acknowledgements that repeat themselves and cannot be accepted leave a mark, which the next segment takes away.
+    for seq in [1990, -100_000] {
+        Talk::each_open(|t| {
+            settle(t);
+            t.wait(5_000).a(bare(seq, 2001));
+            t.wait(5_000).a(bare(seq, 2001));
+            assert!(t.half(A).has(half::REPEATED_BARE_ACK), "{seq}");
+            t.wait(5_000).a(data(2001, 100, 2001));
+            assert!(!t.half(A).has(half::REPEATED_BARE_ACK), "{seq}");
+        });
+    }
+    Talk::each_open(|t| {
+        settle(t);
+        let before = t.settled;
+        quiet!(t.a(data(2001, 100, 2001)));
+        assert_eq!(t.settled, before + 1, "the same without a change");
+        assert_eq!(t.wait(4_000_000).b(data(2001, 100, 2101)), "B idle_gap");
+        assert_eq!(t.settled, before + 1, "after a long silence");
+    });
 }
 
 /// Also of one whose handshake was not seen, before its scale is inferred and after; what changes what is known of it is

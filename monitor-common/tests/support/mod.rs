@@ -14,6 +14,7 @@ use monitor_common::segment::{Segment, flags, opt};
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker;
 use monitor_common::tracker::notes::{HARD, Note, Notes};
+use monitor_common::tracker::settled;
 use monitor_common::tracker::state::{Connection, Core, Fault, Half, Hook, Phase, Reach, sync_state};
 
 pub const MS: u64 = 1_000_000;
@@ -180,6 +181,8 @@ pub struct Talk {
     pub why: u8,
     /// Segments that the short cut would have taken; each is checked to give the same as the full checks.
     pub predicted: u32,
+    /// Of these, those that [`settled`] takes alone; each is checked to give the same.
+    pub settled: u32,
     /// All segments of this life so far were predicted.
     pub bare: bool,
     next_id: [u16; 2],
@@ -235,6 +238,7 @@ impl Talk {
             hard: 0,
             why: 0,
             predicted: 0,
+            settled: 0,
             bare: true,
             next_id: [100, 40_000],
             hook: [Hook::Ingress; 2],
@@ -414,10 +418,28 @@ impl Talk {
         }
         let hook = self.hook[who as usize] as u8;
         let (before, mut moved) = (self.live, Notes::default());
+        let mut alone = before;
+        let settled = settled::on_segment(&mut alone.c.core, &mut alone.recorder, dir, hook, segment, now_ns);
         let Live { c, recorder } = &mut self.live;
+        let mut general = before;
+        let generally = engine::predict_unsettled(
+            &mut general.c.parts(),
+            &mut general.recorder,
+            dir,
+            hook,
+            segment,
+            now_ns,
+            &mut moved.clone(),
+        );
         let predicted = engine::predict(&mut c.parts(), recorder, dir, hook, segment, now_ns, &mut moved);
         if predicted == Predicted::No {
             assert_eq!(self.live, before, "what is not predicted is left alone");
+        }
+        if settled {
+            self.settled += 1;
+            assert_eq!((generally, general), (Predicted::Yes, alone), "settled: {segment:?}");
+        } else {
+            assert_eq!(alone, before, "what is not settled is left alone: {segment:?}");
         }
         if self.bare {
             // The kernel's table holds the faults of some former connection then.

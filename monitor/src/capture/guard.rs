@@ -302,7 +302,7 @@ impl Guard {
     }
 }
 
-/// Only header prediction leaves a header with the state; a kernel without it has all of them in the recorder.
+/// Header prediction leaves a header of each end with the state; the host's reports have them in the recorder already.
 fn all_recorded(c: &mut Connection, mut recorder: Recorder) -> Recorder {
     recorder.settle_all(c);
     recorder

@@ -6,7 +6,6 @@ use super::object;
 use aya::maps::{Array, MapData};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp, XdpMode};
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use monitor_common::abi::{Flow, NEIGHBOURS, Offsets, TableSet, WAYS};
 use monitor_common::drops::{Drops, REASONS};
@@ -149,9 +148,6 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, keys: Has
     let sets = sizes.sets();
     let ring_half = sizes.ring_bytes / 2;
     let test_clock = u32::from(clock == Clock::Test);
-    // See `PREDICT` and `NEIGHBOURS_ASKED` in monitor-ebpf/src/maps.rs.
-    let thorough = KernelVersion::current().is_ok_and(|v| v >= KernelVersion::new(6, 6, 0));
-    let (predict, neighbours) = (u32::from(thorough), if thorough { NEIGHBOURS } else { 1 });
     let offsets = btf.map_or(Offsets::UNKNOWN, Btf::offsets);
     let mut loader = EbpfLoader::new();
     // With debug logging a refusal comes with the instructions that led to it.
@@ -164,8 +160,6 @@ pub fn load(sizes: Sizes, clock: Clock, btf: Option<&Btf>, netns: u32, keys: Has
         .override_global("RING_HALF", &ring_half, true)
         .override_global("HASH_KEYS", bytemuck::bytes_of(&keys), true)
         .override_global("TEST_CLOCK", &test_clock, true)
-        .override_global("PREDICT", &predict, true)
-        .override_global("NEIGHBOURS_ASKED", &neighbours, true)
         .override_global("OFFSETS", bytemuck::bytes_of(&offsets), true)
         .override_global("NETNS", &netns, true)
         .map_max_entries("SETS", sets)

@@ -39,7 +39,7 @@ fn hit(s: &Scene, test: &'static str, weight: u8, text: String) -> Option<Hit> {
 /// difference of one means anything.
 fn usual(s: &Scene) -> Option<(u8, bool, String)> {
     if s.me.has(half::SEEN) && s.me.ttl_run >= SOME {
-        let of = format!("its {} packets before came with", s.me.ttl_run);
+        let of = format!("its last {} packets came with", s.me.ttl_run);
         return Some((s.me.ttl, s.me.ttl_run >= STABLE, of));
     }
     let known = s.history.surroundings.ttl?;
