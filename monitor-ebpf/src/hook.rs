@@ -215,12 +215,15 @@ fn tracked(hooked: u32) -> bool {
         return false;
     }
     cold_path();
-    let mut left = stages::predict(hooked, now_ns);
-    if left == next::CHECK {
-        left = stages::check(hooked, now_ns);
-    }
-    if left == next::NOTHING {
-        return false;
+    match stages::predict(hooked, now_ns) {
+        next::NOTHING => return false,
+        next::REPORT => {}
+        _ => {
+            if stages::admit(hooked, now_ns) == 0 {
+                return false;
+            }
+            stages::check(hooked, now_ns);
+        }
     }
     stages::report(hooked, now_ns);
     true

@@ -85,13 +85,6 @@ fn fetch(recorder: &Recorder) {
     }
 }
 
-/// Takes a segment that is not predicted. One of [`next`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn check(hooked: u32, now_ns: u64) -> u32 {
-    if track(hooked, now_ns) { next::REPORT } else { next::NOTHING }
-}
-
 /// Counts what the packet did, and reports it if it is worth it.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -101,28 +94,30 @@ pub extern "C" fn report(hooked: u32, now_ns: u64) -> u32 {
     0
 }
 
-#[inline(always)]
-fn track(hooked: u32, now_ns: u64) -> bool {
-    let Some(scratch) = scratch(hooked) else { return false };
-    let Some(Flow { core, recorder, .. }) = table::flow(scratch.slot) else { return false };
-    let Some(fault) = table::faults(scratch.slot) else { return false };
+/// Whether a segment that is not predicted is tracked: 0 if not. Begins the flow's next life, if that is what it does.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn admit(hooked: u32, now_ns: u64) -> u32 {
+    let Some(scratch) = scratch(hooked) else { return 0 };
+    let Some(Flow { core, recorder, .. }) = table::flow(scratch.slot) else { return 0 };
+    let Some(fault) = table::faults(scratch.slot) else { return 0 };
     let mut c = Parts { core, fault };
     let dir = scratch.packet.direction();
     let segment = &scratch.packet.segment;
     let counters = &mut scratch.counters;
     if c.core.is_bare() && !table::clear_faults(c.core, c.fault, dir) {
         counters.table_busy += 1;
-        return false;
+        return 0;
     }
     match engine::admit(c.core, dir, scratch.hook as u8, segment) {
         Admission::Track => {}
         Admission::Duplicate => {
             counters.duplicates += 1;
-            return false;
+            return 0;
         }
         Admission::Untranslated => {
             counters.untranslated += 1;
-            return false;
+            return 0;
         }
     }
     counters.segments += scratch.wire_segments as u64;
@@ -135,8 +130,20 @@ fn track(hooked: u32, now_ns: u64) -> bool {
         emit::zero(c.fault);
         engine::restart(&mut c, &former, dir, segment, now_ns);
     }
-    engine::track(&mut c, recorder, dir, scratch.hook as u8, segment, now_ns, &mut scratch.notes);
-    true
+    1
+}
+
+/// The full checks of a segment that was admitted.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn check(hooked: u32, now_ns: u64) -> u32 {
+    let Some(scratch) = scratch(hooked) else { return 0 };
+    let Some(Flow { core, recorder, .. }) = table::flow(scratch.slot) else { return 0 };
+    let Some(fault) = table::faults(scratch.slot) else { return 0 };
+    let dir = scratch.packet.direction();
+    let (segment, notes) = (&scratch.packet.segment, &mut scratch.notes);
+    engine::track(&mut Parts { core, fault }, recorder, dir, scratch.hook as u8, segment, now_ns, notes);
+    0
 }
 
 /// The exact counters, and the entry's class.
