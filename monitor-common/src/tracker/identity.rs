@@ -76,20 +76,23 @@ pub fn continues(me: &Half, s: &Segment) -> bool {
     me.ttl == s.ttl && me.l2 == s.l2 && !id_breaks && !(s.ip_id == 0 && me.id_run >= STABLE)
 }
 
-/// Runs are counted up to this: who asks whether there is one of this length need not count, and a connection whose runs are that
-/// long leaves them as they are.
+/// Runs are counted up to this, the longest that anybody asks for.
 pub const RUN_MAX: u8 = STABLE;
 
-/// Whether the baseline is one of long runs, and [`take`] would move no more of it on than the IPv4 ID.
+/// What [`take`] makes of TTL and runs if the segment is of the same TTL, source and label, and its IPv4 ID counts on or is zero as
+/// ever: four bytes as they lie in the [`Half`]. Nothing if it is any other.
 #[inline(always)]
-pub fn is_settled(me: &Half, s: &Segment) -> bool {
-    let runs = u32::from_le_bytes([me.ttl, me.ttl_run, me.id_run, me.l2_run]);
-    // The IDs of IPv6 make no run.
+pub fn longer_runs(me: &Half, s: &Segment) -> Option<u32> {
     let v6 = s.packet & packet::IPV6 != 0;
-    let id_run = if v6 { 0 } else { RUN_MAX };
-    let settled = u32::from_le_bytes([s.ttl, RUN_MAX, id_run, RUN_MAX]);
-    runs == settled && me.l2 == s.l2 && me.label == s.label() && (v6 || s.ip_id != 0 && follows(me, s.ip_id))
+    let counts = me.ip_id != 0 && s.ip_id != 0 && follows(me, s.ip_id);
+    if me.ttl != s.ttl || me.l2 != s.l2 || me.label != s.label() || !(v6 || counts || me.ip_id | s.ip_id == 0) {
+        return None;
+    }
+    let runs = u32::from_le_bytes([me.ttl, me.ttl_run, me.id_run, me.l2_run]);
+    let grow = if counts && !v6 { 0x0101_0100 } else { 0x0100_0100 };
+    Some(runs + (!(runs >> RUN_MAX.trailing_zeros()) & grow))
 }
+const _: () = assert!(RUN_MAX.is_power_of_two());
 
 /// Takes a segment other than a RST into the baseline.
 #[inline(always)]

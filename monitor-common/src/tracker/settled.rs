@@ -1,5 +1,5 @@
-//! The shortest way through [`super::predict`]: the next data or acknowledgement of a connection that has been under way for a
-//! while, which is what a transfer consists of.
+//! The shortest way through [`super::predict`]: the next data or acknowledgement of an end that has sent some before, which is
+//! what a transfer consists of.
 //!
 //! [`on_segment`] takes less than [`super::predict::on_segment`], and what it takes comes out the same, bit for bit. What that one finds
 //! out of each segment anew (which flags are set, whether scales are known, whether this is the first of its kind) is
@@ -43,11 +43,14 @@ pub fn on_segment(c: &mut Core, recorder: &mut Recorder, dir: Direction, hook: u
         || s.wnd == 0
         || len > me.len_max as u32
         || now_ns.wrapping_sub(me.last_ns) > IDLE_GAP_NS
-        || !identity::is_settled(me, s)
     {
         cold_path();
         return false;
     }
+    let Some(runs) = identity::longer_runs(me, s) else {
+        cold_path();
+        return false;
+    };
     // In order, inside the window, of what was sent, not backwards.
     let end = s.seq.add(len);
     let (unsent, advance) = (peer.snd_nxt.0.wrapping_sub(s.ack.0), s.ack.0.wrapping_sub(me.ack.0));
@@ -97,6 +100,7 @@ pub fn on_segment(c: &mut Core, recorder: &mut Recorder, dir: Direction, hook: u
     if bytes > me.wnd_max {
         me.wnd_max = bytes;
     }
+    [me.ttl, me.ttl_run, me.id_run, me.l2_run] = runs.to_le_bytes();
     if s.packet & packet::IPV6 == 0 {
         me.ip_id = s.ip_id;
     }
