@@ -1,6 +1,7 @@
 //! What a shell (kernel program or offline reader) does with a parsed packet, in its order:
 //!
-//! 0. [`predict`]: instead of 1 to 3, if the segment is what comes next on a connection with which nothing is wrong.
+//! 0. [`predict`]: instead of 1 to 3, if the segment is what comes next on a connection with which nothing is wrong: first
+//!    [`settled`], which takes most, then the general prediction.
 //! 1. [`admit`]: is this the observation of the speaker that counts?
 //! 2. [`starts_new_life`]: report the old connection, keep [`Former`], zero the entry, [`restart`].
 //! 3. [`track`]: tracker and flight recorder; fills the [`Notes`].

@@ -2,7 +2,7 @@
 //!
 //! A function that the object exports is *global* (Linux 5.6): it is walked once, with any arguments, and not for each
 //! way into it with all that is known there. So it may not rely on what its caller has checked, and takes numbers only.
-//! Each looks its scratch memory up anew. A call costs 2 to 8 ns, so nothing is called for the packets of a settled connection.
+//! Each looks its scratch memory up anew. A call costs up to 8 ns, so nothing is called for the packets of a settled connection.
 
 use crate::hook::{count_segments, now, scratch};
 use crate::{emit, table};
