@@ -58,6 +58,21 @@ pub fn t_floor(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
+/// The whole floor, and an event for each packet.
+#[xdp(frags)]
+pub fn x_event(ctx: XdpContext) -> u32 {
+    floor::packet(ctx.data(), ctx.data_end());
+    floor::event();
+    XDP_PASS
+}
+
+#[classifier]
+pub fn t_event(ctx: TcContext) -> i32 {
+    floor::packet(ctx.data(), ctx.data_end());
+    floor::event();
+    TC_ACT_UNSPEC
+}
+
 /// Writes the next packet into the test buffer and goes on in the program under test.
 #[xdp(frags)]
 pub fn x_play(ctx: XdpContext) -> u32 {

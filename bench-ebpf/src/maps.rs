@@ -2,7 +2,7 @@
 
 use crate::floor::{Key, State};
 use crate::player::{Frame, Play};
-use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 
 /// The floor's connections: as many as the agent's table has slots.
@@ -13,9 +13,13 @@ pub static TABLE: HashMap<Key, State, 1024> = HashMap::new();
 #[btf_map]
 pub static NEW: Array<State, 1> = Array::new();
 
-/// Index 0: keys not found, 1: inserts refused.
+/// Index 0: keys not found, 1: inserts refused, 2: events that found no room.
 #[btf_map]
-pub static COUNTS: PerCpuArray<u64, 2> = PerCpuArray::new();
+pub static COUNTS: PerCpuArray<u64, 3> = PerCpuArray::new();
+
+/// What the least event is written to.
+#[btf_map]
+pub static RING: RingBuf<u64, 1048576> = RingBuf::new();
 
 /// The packets of the conversation that is played.
 #[btf_map]

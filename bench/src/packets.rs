@@ -6,7 +6,7 @@ use crate::statistics::Spread;
 use crate::traffic::conversation::Conversation;
 use crate::traffic::conversation::Ending;
 use crate::traffic::segment::Link;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use aya::programs::ProgramFd;
 use serde::Serialize;
 
@@ -235,6 +235,8 @@ pub struct EventFigures {
     pub event: Spread,
     /// What the event adds, in floors.
     pub ratio: Spread,
+    /// What an empty entry in a ring buffer adds to the floor, in floors: no event can add less.
+    pub least: Spread,
     pub notes: Vec<String>,
 }
 
@@ -262,15 +264,17 @@ pub fn event(
     player.clear()?;
     agent.clear()?;
     let start = Play::new(&conversation, CONNECTIONS, true);
-    let programs = [player.floor(hook, "empty")?, player.floor(hook, "floor")?, agent.program(hook)?];
-    let mut plays = [start; 3];
+    let floor = |name| player.floor(hook, name);
+    let programs = [floor("empty")?, floor("floor")?, agent.program(hook)?, floor("event")?];
+    let mut plays = [start; 4];
     let passes = effort.rounds as usize * 8;
-    let mut steps = vec![[[0.0; 3]; 2]; passes];
+    let mut steps = vec![[[0.0; 4]; 2]; passes];
     let mut seen = 0;
     for pass in &mut steps {
         for (i, (program, play)) in programs.iter().zip(&mut plays).enumerate() {
             for step in 0..=last {
                 agent.drain();
+                player.drain();
                 let figure = player.run(hook, program, play, CONNECTIONS)?;
                 if step == QUIET {
                     pass[0][i] = figure;
@@ -283,9 +287,11 @@ pub fn event(
         }
         player.clear()?;
     }
+    ensure!(player.lost_events()? == 0, "the floor's ring buffer is too small for what is compared");
     let net = |step: usize, program: usize| steps.iter().map(move |p| p[step][program] - p[step][0]);
     let ratio =
         steps.iter().map(|[quiet, event]| ((event[2] - event[0]) - (quiet[2] - quiet[0])) / (quiet[1] - quiet[0]));
+    let least = steps.iter().map(|[quiet, _]| (quiet[3] - quiet[1]) / (quiet[1] - quiet[0]));
     let expected = u64::from(CONNECTIONS) * passes as u64;
     let notes = if seen == expected { vec![] } else { vec![format!("{seen} events for {expected} packets")] };
     Ok(EventFigures {
@@ -295,6 +301,7 @@ pub fn event(
         quiet: Spread::of(net(0, 2)),
         event: Spread::of(net(1, 2)),
         ratio: Spread::of(ratio),
+        least: Spread::of(least),
         notes,
     })
 }

@@ -3,7 +3,7 @@
 use crate::traffic::conversation::Conversation;
 use crate::traffic::segment::{End, Frame};
 use anyhow::{Context, Result, bail, ensure};
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use monitor::capture::loader;
@@ -164,6 +164,7 @@ pub struct Player {
     ebpf: Ebpf,
     table: HashMap<MapData, Key, State>,
     counts: PerCpuArray<MapData, u64>,
+    ring: RingBuf<MapData>,
     frames: Array<MapData, Plain<PlayerFrame>>,
     play: Array<MapData, Plain<Play>>,
     next: [ProgramArray<MapData>; 2],
@@ -184,7 +185,7 @@ impl Player {
             .load(OBJECT)
             .context("cannot load the floor object")?;
         for kind in Kind::ALL {
-            for name in ["empty", "parse", "floor", "play"] {
+            for name in ["empty", "parse", "floor", "event", "play"] {
                 let name = kind.program(name);
                 let program = ebpf.program_mut(&name).with_context(|| format!("no program {name}"))?;
                 let loaded = match kind {
@@ -199,6 +200,7 @@ impl Player {
         Ok(Player {
             table: take("TABLE")?.try_into()?,
             counts: take("COUNTS")?.try_into()?,
+            ring: take("RING")?.try_into()?,
             frames: take("FRAMES")?.try_into()?,
             play: take("PLAY")?.try_into()?,
             next: [take("X_NEXT")?.try_into()?, take("T_NEXT")?.try_into()?],
@@ -208,7 +210,7 @@ impl Player {
         })
     }
 
-    /// One of the floor programs: `empty`, `parse` or `floor`.
+    /// One of the floor programs: `empty`, `parse`, `floor` or `event`, which is the floor with an empty event.
     pub fn floor(&self, hook: Hook, name: &str) -> Result<ProgramFd> {
         let name = hook.kind().program(name);
         let program = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
@@ -236,10 +238,23 @@ impl Player {
         Ok(())
     }
 
+    /// Takes the floor's events out of its ring buffer.
+    pub fn drain(&mut self) {
+        while self.ring.next().is_some() {}
+    }
+
     /// Keys that the floor did not find, and connections that its table did not take.
     pub fn counts(&self) -> Result<[u64; 2]> {
-        let sum = |i| Ok::<u64, anyhow::Error>(self.counts.get(&i, 0)?.iter().sum());
-        Ok([sum(0)?, sum(1)?])
+        Ok([self.count(0)?, self.count(1)?])
+    }
+
+    /// Events of the floor's that found no room in its ring buffer.
+    pub fn lost_events(&self) -> Result<u64> {
+        self.count(2)
+    }
+
+    fn count(&self, index: u32) -> Result<u64> {
+        Ok(self.counts.get(&index, 0)?.iter().sum())
     }
 
     /// Plays the next `packets` packets to a program; nanoseconds of CPU per packet.

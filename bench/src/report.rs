@@ -124,7 +124,7 @@ impl Report {
         tables.push(packets);
         let mut events = Table::new(
             "A packet with an event: nanoseconds net of an empty program, and what the event adds in floors",
-            &["event", "hook", "floor", "without", "with", "added", "at most", "verdict"],
+            &["event", "hook", "floor", "without", "with", "added", "an empty entry adds", "at most", "verdict"],
         );
         for f in &self.events {
             let (budget, verdict) = self.verdict(f.row, Some(f.hook));
@@ -135,6 +135,7 @@ impl Report {
                 spread(&f.quiet, 0),
                 spread(&f.event, 0),
                 format!("**{:.2}**", f.ratio.median),
+                format!("{:.2}", f.least.median),
                 budget,
                 verdict,
             ]);

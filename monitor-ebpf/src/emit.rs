@@ -1,9 +1,10 @@
 //! Reports to the agent: built in the ring buffer. One in each quarter of it wakes the agent, which else comes by itself.
 
 use crate::maps::{EMPTY, EVENTS, EVIDENCE, FAULTS, FLOWS, RING_HALF, SCRATCH};
+use crate::memory::{copy, copy_by_words, zero};
 use crate::table;
 use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
-use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_ringbuf_query};
+use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
 use monitor_common::event::{Event, Faultless, FaultlessRecorded, FullEvent, KernelEvent, Recorded, tag, why};
@@ -186,7 +187,7 @@ fn faultless(hooked: u32, head: &Head, now_ns: u64) {
     // SAFETY: the room is writable memory up to the event's faults, and no more of it is written.
     unsafe {
         fill(p, scratch, head, tag::BRIEF, now_ns);
-        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*p).connection.core);
+        copy_by_words(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*p).connection.core);
     }
     let flags = flags(room.as_mut_ptr(), scratch);
     room.submit(flags);
@@ -251,8 +252,8 @@ fn faultless_recorded(hooked: u32, head: &Head, now_ns: u64) {
     // SAFETY: as in `faultless` and `full`.
     unsafe {
         fill(e, scratch, head, tag::FULL, now_ns);
-        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*e).connection.core);
-        copy(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
+        copy_by_words(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*e).connection.core);
+        copy_by_words(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).recorder), &raw mut (*p).recorder);
     }
     let flags = flags(room.as_mut_ptr(), scratch);
     room.submit(flags);
@@ -265,25 +266,6 @@ fn lost(scratch: &mut Scratch) {
     if complaint::is_due(scratch.counters.events_lost) {
         scratch.complaint = complaint::EVENTS_LOST;
     }
-}
-
-/// Zeroes a map value, from the empty one: as code it would be a loop over bytes.
-#[inline(always)]
-pub fn zero<T>(value: &mut T) {
-    const { assert!(size_of::<T>() <= size_of::<Evidence>(), "EMPTY is too short to zero this") };
-    // SAFETY: the source is a map value at least as long, any bytes of which are zero; T is plain integers.
-    unsafe { copy(EMPTY.get_ptr(0).map(|p| p.cast::<T>()), value) };
-}
-
-/// Copies a map value by the helper: unrolled copies of half a kilobyte are what makes programs large.
-///
-/// # Safety
-/// `to` points to writable memory for a `T`.
-#[inline(always)]
-unsafe fn copy<T>(from: Option<*const T>, to: *mut T) {
-    let Some(from) = from else { return };
-    // SAFETY: by the caller; the helper checks the source.
-    unsafe { bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from.cast()) };
 }
 
 /// The connection of a report, in one piece.
@@ -320,7 +302,7 @@ unsafe fn fill(e: *mut Event, scratch: &Scratch, head: &Head, tag: u32, now_ns: 
         (*e).identity = scratch.notes.identity;
         let r = &raw mut (*e).record;
         (*r).fill(&scratch.packet.segment, now_ns);
-        copy(Some(&raw const scratch.notes), &raw mut (*e).notes);
+        copy_by_words(Some(&raw const scratch.notes), &raw mut (*e).notes);
     }
 }
 

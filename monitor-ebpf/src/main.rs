@@ -8,6 +8,7 @@
 mod emit;
 mod hook;
 mod maps;
+mod memory;
 mod packet;
 mod stages;
 mod table;

@@ -5,6 +5,7 @@
 //! Each looks its scratch memory up anew. A call costs up to 8 ns, so nothing is called for the packets of a settled connection.
 
 use crate::hook::{count_segments, now, scratch};
+use crate::memory::zero;
 use crate::{emit, table};
 use aya_log_ebpf::warn;
 use monitor_common::abi::{Flow, complaint};
@@ -126,8 +127,8 @@ pub extern "C" fn admit(hooked: u32, now_ns: u64) -> u32 {
         counters.connections_opened += 1;
         emit::reused(hooked, now_ns);
         let former = Former::of(&mut c, recorder, dir);
-        emit::zero(c.core);
-        emit::zero(c.fault);
+        zero(c.core);
+        zero(c.fault);
         engine::restart(&mut c, &former, dir, segment, now_ns);
     }
     1

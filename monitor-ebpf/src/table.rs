@@ -5,8 +5,8 @@
 //! a bucket; and owning the sets means owning the eviction: a half-open connection never makes an established
 //! one go.
 
-use crate::emit;
 use crate::maps::{FAULTS, FLOWS, HASH_KEYS, SET_COUNT, SETS, SPREAD};
+use crate::memory::zero;
 use core::hint::black_box as hide;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use monitor_common::abi::{
@@ -160,7 +160,7 @@ pub fn clear_faults(c: &mut Core, fault: &mut [Fault; 2], dir: Direction) -> boo
             break;
         }
         if claimed && found == own | bare::YES {
-            emit::zero(fault);
+            zero(fault);
             add(word, bare::YES.wrapping_neg());
             clean = true;
             break;
@@ -301,7 +301,7 @@ fn fill(
     let c = &mut flow.core;
     // The tag is taken away first, so that nobody finds the entry while it changes.
     s.tag[w] = 0;
-    emit::zero(c);
+    zero(c);
     c.bare = bare::YES;
     tracker::begin(c, key, segment, 0, now_ns);
     // What `worth_of` makes of its first segment, which is not classified if it is predicted.

@@ -4,6 +4,7 @@
 //! watched interfaces' is not taken, whatever its tuple.
 
 use crate::maps::{DROP_REASONS, DROPS, EMPTY, FACTS, NETNS, OFFSETS, TALLY};
+use crate::memory::zero;
 use crate::{emit, table};
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_comm};
@@ -89,7 +90,7 @@ fn building(source: u8) -> Option<&'static mut KernelEvent> {
 #[inline(always)]
 fn start(source: u8, reason: u32) -> Option<&'static mut KernelEvent> {
     let event = building(source)?;
-    emit::zero(event);
+    zero(event);
     event.tag = tag::KERNEL;
     event.source = source;
     event.reason = reason;
@@ -199,7 +200,7 @@ fn enter(slot: u32, segment: &drops::Segment) -> bool {
     // SAFETY: a map value; the agent deletes it for free slots only. Who writes it is argued in `drops`.
     let entry = unsafe { &mut *entry };
     if entry.created_ns != created_ns {
-        emit::zero(entry);
+        zero(entry);
         entry.created_ns = created_ns;
     }
     // SAFETY: no arguments.
