@@ -44,6 +44,8 @@ pub struct Judged {
     pub at_most: f64,
     pub aim: Option<f64>,
     pub verdict: Verdict,
+    /// What is known to stand in the way, if it is over.
+    pub obstacle: Option<&'static str>,
 }
 
 /// A difference this small cannot be told: the kernel's own figures are whole nanoseconds.
@@ -56,7 +58,9 @@ impl Report {
         let mut judge = |row: &str, hook, value| {
             if let Some(b) = budgets::of(row) {
                 let verdict = b.judge(value);
-                judged.push(Judged { row: row.to_string(), hook, value, at_most: b.at_most, aim: b.aim, verdict });
+                let obstacle = (verdict == Verdict::Over).then(|| budgets::obstacle(row)).flatten();
+                let (row, at_most, aim) = (row.to_string(), b.at_most, b.aim);
+                judged.push(Judged { row, hook, value, at_most, aim, verdict, obstacle });
             }
         };
         for f in &self.packets {
@@ -91,6 +95,17 @@ impl Report {
 
     pub fn is_within_budget(&self) -> bool {
         self.judged.iter().all(|j| j.verdict != Verdict::Over)
+    }
+
+    /// A line for each figure that is over its budget.
+    fn over(&self) -> Vec<String> {
+        let over = self.judged.iter().filter(|j| j.verdict == Verdict::Over);
+        over.map(|j| {
+            let hook = j.hook.map_or(String::new(), |h| format!(", {}", h.name()));
+            let why = j.obstacle.unwrap_or("nothing is known that stands in the way: what has risen?");
+            format!("{}{hook}: {:.2} instead of {}; {why}", j.row, j.value, j.at_most)
+        })
+        .collect()
     }
 
     fn verdict(&self, row: &str, hook: Option<Hook>) -> (String, String) {
@@ -325,6 +340,16 @@ impl Report {
         for table in self.tables() {
             let _ = write!(out, "\n{}\n{}", table.title, table.text());
         }
+        let over = self.over();
+        if !over.is_empty() {
+            let _ = writeln!(
+                out,
+                "\nOver budget, and what is known to stand in the way (docs/performance.md has the figures)"
+            );
+        }
+        for line in over {
+            let _ = writeln!(out, "{line}");
+        }
         for note in self.notes() {
             let _ = writeln!(out, "note: {note}");
         }
@@ -335,6 +360,13 @@ impl Report {
         let mut out = format!("Measured on {}.\n", self.about());
         for table in self.tables() {
             let _ = write!(out, "\n{}:\n\n{}", table.title, table.markdown());
+        }
+        let over = self.over();
+        if !over.is_empty() {
+            let _ = write!(out, "\nOver budget, and what is known to stand in the way:\n\n");
+        }
+        for line in over {
+            let _ = writeln!(out, "* {line}");
         }
         out
     }
