@@ -56,7 +56,10 @@ const OBSTACLES: &[(&str, &str)] = &[
         "the floor's table lies in the last-level cache in some runs, with which ours is not to be had",
     ),
     ("born", "the floor's table lies in the last-level cache in some runs, with which ours is not to be had"),
-    ("short", "supposed, not measured: a new connection's 15 cache lines are in no cache; the floor has 5, of a table that was emptied"),
+    (
+        "short",
+        "supposed, not measured: a new connection's 15 cache lines are in no cache; the floor has 5, of a table that was emptied",
+    ),
     ("non-tcp", "a nanosecond, which is the resolution"),
     (
         "event-close",
