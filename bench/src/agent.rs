@@ -13,7 +13,7 @@ use monitor::capture::counters;
 use monitor::capture::loader::{self, Clock, Sizes};
 use monitor::snapshot::Counters;
 use monitor_common::abi::Scratch;
-use monitor_common::event::Event;
+use monitor_common::event::Ended;
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::HashKeys;
 use serde::Serialize;
@@ -188,7 +188,7 @@ pub fn reading(player: &mut Player, agent: &mut Agent, rounds: u32) -> Result<Re
         let start = Instant::now();
         let mut taken = 0u32;
         while let Some(item) = agent.events.next() {
-            if let Some(event) = Event::read(&item) {
+            if let Some(event) = Ended::read(&item) {
                 black_box(event);
                 bytes = item.len();
                 taken += 1;

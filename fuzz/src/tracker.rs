@@ -10,7 +10,7 @@ use monitor_common::recorder::Recorder;
 use monitor_common::segment::{Segment, flags, opt};
 use monitor_common::tracker;
 use monitor_common::tracker::notes::{MAX_NOTES, Notes};
-use monitor_common::tracker::state::{Connection, Core, Fault, Hook, half};
+use monitor_common::tracker::state::{Connection, Core, Fault, Hook, Phase, half, sync_state};
 
 /// Bytes of input that make one segment.
 const STEP: usize = 20;
@@ -77,12 +77,19 @@ pub fn run(data: &[u8]) {
         if predicted != Predicted::No {
             if predicted == Predicted::Yes {
                 moved.clear();
-                (moved.before, moved.after) = (notes.after, notes.after);
+                let closing = [Phase::FinWait as u8, Phase::Closing as u8].contains(&notes.after);
+                let live = notes.before >= Phase::Established as u8;
+                assert!(notes.before == notes.after || closing && live, "predicted: {s:?}");
+                (moved.before, moved.after) = (notes.before, notes.after);
             }
             moved.note = notes.note;
             assert_eq!(moved, notes, "predicted: {s:?}");
             let reported = why & !why::RESET;
             assert!(reported == 0 || !engine::needs_evidence(reported, &notes), "predicted: {s:?}");
+        }
+        if engine::ended_well(&c) {
+            let sound = |f: &Fault| f.sync.state == sync_state::IN_SYNC;
+            assert!(c.fault.iter().all(sound) && c.half.iter().all(|h| !h.has(half::COLLAPSED)), "{s:?}");
         }
         // The full checks record at once.
         let (mut settled, mut settled_recorder) = (live, live_recorder);

@@ -117,7 +117,8 @@ pub enum Predicted {
     No,
     /// All that they would have done. There is nothing to note, count or report.
     Yes,
-    /// The same; it was a RST, or the phase is another one: the notes say which, and the shell goes on as after [`track`].
+    /// The same; it was a RST, or the phase is another one that is counted: the notes say which, and the shell goes on as after
+    /// [`track`].
     Moved,
 }
 
@@ -181,7 +182,9 @@ pub fn predict_unsettled(
         return Predicted::Yes;
     }
     let after = c.core.phase();
-    if after as u8 == before as u8 {
+    // FINs that are not both acknowledged yet: nothing counts that, and the entry stays as live as it was.
+    let closes = before as u8 >= Phase::Established as u8 && matches!(after, Phase::FinWait | Phase::Closing);
+    if after as u8 == before as u8 || closes {
         return Predicted::Yes;
     }
     notes.clear();
@@ -332,6 +335,13 @@ pub fn why(c: &Core, dir: Direction, notes: &Notes) -> u8 {
 #[inline(always)]
 pub fn needs_evidence(why: u8, notes: &Notes) -> bool {
     why != why::CLOSE || notes.sync_after != [0, 0]
+}
+
+/// Whether an [`Ended`](crate::event::Ended) tells all of a life that ends: nothing is left to be judged of it. Of a brief
+/// report's connection; then no state is out of sync, and no window collapsed.
+#[inline(always)]
+pub fn ended_well(c: &Core) -> bool {
+    predict::is_undisturbed(c) && c.half[0].rst_count | c.half[1].rst_count == 0
 }
 
 #[cfg(test)]

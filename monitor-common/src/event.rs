@@ -4,7 +4,7 @@ use crate::evidence::Evidence;
 use crate::flow::FlowKey;
 use crate::recorder::{Record, Recorder};
 use crate::tracker::notes::Notes;
-use crate::tracker::state::Connection;
+use crate::tracker::state::{Connection, Core, Half, half};
 use bytemuck::{Pod, Zeroable};
 use core::mem::{offset_of, size_of};
 
@@ -47,12 +47,14 @@ pub mod identity {
 
 /// [`Event::tag`].
 pub mod tag {
-    /// An [`super::Event`] alone, or its [`super::Faultless`] part.
+    /// An [`super::Event`] alone.
     pub const BRIEF: u32 = 0x6272_6531;
     /// A [`super::FullEvent`], a [`super::Recorded`], or a [`super::FaultlessRecorded`].
     pub const FULL: u32 = 0x6675_6c31;
     /// A [`super::KernelEvent`].
     pub const KERNEL: u32 = 0x6b65_7231;
+    /// An [`super::Ended`].
+    pub const ENDED: u32 = 0x656e_6431;
 }
 
 /// One report about a connection.
@@ -86,18 +88,47 @@ pub struct Event {
 }
 
 /// An [`Event`] without the connection's faults, which were never written: it was predicted from its first segment to the
-/// close that is reported, as most are.
+/// reset that is reported, as most are.
 pub type Faultless = [u64; offset_of!(Event, connection) / 8 + offset_of!(Connection, fault) / 8];
 
 impl Event {
-    /// Of a brief report's bytes, with or without faults; `None` if they are too few.
+    /// Of a brief report's bytes; `None` if they are too few.
     pub fn read(bytes: &[u8]) -> Option<Event> {
-        let mut event = Event::zeroed();
-        let room = bytemuck::bytes_of_mut(&mut event);
-        let sent = if bytes.len() < room.len() { size_of::<Faultless>() } else { room.len() };
-        room[..sent].copy_from_slice(bytes.get(..sent)?);
+        let mut event: Event = bytemuck::pod_read_unaligned(bytes.get(..size_of::<Event>())?);
+        if event.connection.is_bare() {
+            // They are those of the connection that had the slot before.
+            event.connection.fault = Default::default();
+        }
         event.connection.detach();
         Some(event)
+    }
+}
+
+/// The end of a life with which nothing was wrong ([`crate::engine::ended_well`]), and all that is to be learned from it. One cache
+/// line with the ring buffer's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Ended {
+    pub tag: u32,
+    /// By speaker, as in [`Half`](crate::tracker::state::Half).
+    pub ttl: [u8; 2],
+    /// 0 if this end never spoke.
+    pub ttl_run: [u8; 2],
+    pub time_ns: u64,
+    pub key: FlowKey,
+}
+
+impl Ended {
+    #[inline(always)]
+    pub fn of(c: &Core, now_ns: u64) -> Ended {
+        let [a, b] = &c.half;
+        let run = |h: &Half| if h.has(half::SEEN) { h.ttl_run } else { 0 };
+        Ended { tag: tag::ENDED, ttl: [a.ttl, b.ttl], ttl_run: [run(a), run(b)], time_ns: now_ns, key: c.key }
+    }
+
+    /// Of a report's bytes; `None` if they are too few.
+    pub fn read(bytes: &[u8]) -> Option<Ended> {
+        bytes.get(..size_of::<Ended>()).map(bytemuck::pod_read_unaligned)
     }
 }
 
@@ -200,4 +231,41 @@ const _: () = {
     assert!(size_of::<FullEvent>().is_multiple_of(8));
     assert!(offset_of!(FullEvent, evidence) == size_of::<Recorded>());
     assert!(size_of::<KernelEvent>() == 144);
+    /// `BPF_RINGBUF_HDR_SZ`.
+    const HEADER: usize = 8;
+    assert!(HEADER + size_of::<Ended>() == 64);
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tracker::state::{Fault, bare};
+
+    /// What lies where the faults of a connection belong that never had any is some former connection's.
+    #[test]
+    fn a_bare_connections_faults_are_not_read() {
+        let fault: [Fault; 2] = bytemuck::pod_read_unaligned(&[0xa5; size_of::<[Fault; 2]>()]);
+        for (bare, expected) in [(bare::YES, [Fault::default(); 2]), (0, fault)] {
+            let core = Core { bare, noted: 1, ..Core::default() };
+            let sent = Event { slot: 9, connection: Connection { core, fault }, ..Event::default() };
+            let bytes = bytemuck::bytes_of(&sent);
+            let read = Event::read(bytes).unwrap();
+            assert_eq!((read.slot, read.connection.fault), (9, expected));
+            assert_eq!((read.connection.bare, read.connection.noted), (0, 0));
+            assert_eq!(Event::read(&bytes[..bytes.len() - 1]), None);
+        }
+    }
+
+    #[test]
+    fn an_end_is_read_whole_or_not_at_all() {
+        let mut core = Core::default();
+        (core.half[1].flags, core.half[1].ttl, core.half[1].ttl_run) = (half::SEEN, 57, 4);
+        // Only a RST was seen of this one.
+        (core.half[0].ttl, core.half[0].ttl_run) = (64, 1);
+        let sent = Ended::of(&core, 5);
+        assert_eq!((sent.time_ns, sent.ttl, sent.ttl_run), (5, [64, 57], [0, 4]));
+        let bytes = bytemuck::bytes_of(&sent);
+        assert_eq!(Ended::read(bytes), Some(sent));
+        assert_eq!(Ended::read(&bytes[..bytes.len() - 1]), None);
+    }
+}

@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEU
 use aya_ebpf::helpers::generated::bpf_ringbuf_query;
 use monitor_common::abi::{Scratch, complaint};
 use monitor_common::engine;
-use monitor_common::event::{Event, Faultless, FaultlessRecorded, FullEvent, KernelEvent, Recorded, tag, why};
+use monitor_common::event::{Ended, Event, FaultlessRecorded, FullEvent, KernelEvent, Recorded, tag, why};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::Direction;
 use monitor_common::tracker::notes::NO_RESET;
@@ -157,8 +157,8 @@ fn evidence_of(slot: u32, created_ns: u64) -> Option<*mut Evidence> {
 fn brief(hooked: u32, head: &Head, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(c) = table::core(scratch.slot) else { return };
-    if c.is_bare() {
-        faultless(hooked, head, now_ns);
+    if engine::ended_well(c) {
+        ended(scratch, c, now_ns);
         return;
     }
     let Some(mut room) = EVENTS.reserve_untyped::<Event>(0) else {
@@ -175,20 +175,14 @@ fn brief(hooked: u32, head: &Head, now_ns: u64) {
     scratch.counters.events_sent += 1;
 }
 
-/// A brief report of a connection whose faults were never written.
+/// The end of a life with which nothing was wrong.
 #[inline(always)]
-fn faultless(hooked: u32, head: &Head, now_ns: u64) {
-    let Some(scratch) = scratch(hooked) else { return };
-    let Some(mut room) = EVENTS.reserve_untyped::<Faultless>(0) else {
+fn ended(scratch: &mut Scratch, c: &Core, now_ns: u64) {
+    let Some(mut room) = EVENTS.reserve_untyped::<Ended>(0) else {
         lost(scratch);
         return;
     };
-    let p = room.as_mut_ptr().cast::<Event>();
-    // SAFETY: the room is writable memory up to the event's faults, and no more of it is written.
-    unsafe {
-        fill(p, scratch, head, tag::BRIEF, now_ns);
-        copy_by_words(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*p).connection.core);
-    }
+    room.write(Ended::of(c, now_ns));
     let flags = flags(room.as_mut_ptr(), scratch);
     room.submit(flags);
     scratch.counters.events_sent += 1;
@@ -249,7 +243,7 @@ fn faultless_recorded(hooked: u32, head: &Head, now_ns: u64) {
     };
     let p = room.as_mut_ptr();
     let e = p.cast::<Event>();
-    // SAFETY: as in `faultless` and `full`.
+    // SAFETY: as in `full`; no more of the event is written than there is room for.
     unsafe {
         fill(e, scratch, head, tag::FULL, now_ns);
         copy_by_words(FLOWS.get_ptr(scratch.slot).map(|f| &raw const (*f).core), &raw mut (*e).connection.core);

@@ -12,7 +12,7 @@ use crate::report::{self, FirstReset};
 use crate::surroundings::aftermath::Aftermath;
 use crate::surroundings::flows::Flows;
 use crate::surroundings::ttl::Ttls;
-use monitor_common::event::{Event, FullEvent, why};
+use monitor_common::event::{Ended, Event, FullEvent, why};
 use monitor_common::flow::{Addr, Direction, FlowKey};
 use monitor_common::recorder::Recorder;
 use monitor_common::segment::flags;
@@ -202,7 +202,7 @@ impl Pipeline {
         if bits & why::RESET != 0 {
             self.on_reset(full, life, search);
         } else if bits & why::CLOSE != 0 {
-            self.ttls.learn(c);
+            self.ttls.learn(&Ended::of(c, full.event.time_ns));
             self.hold(History::from_full(full), life);
         } else if bits & why::SYNC != 0 && self.settings.report_desync_at_once && is_desynced(c) {
             let id = self.take_id();
@@ -220,11 +220,16 @@ impl Pipeline {
             resets.count(c);
         }
         if event.why & (why::CLOSE | why::REUSED) != 0 {
-            self.ttls.learn(c);
+            self.on_ended(&Ended::of(c, event.time_ns));
         }
         if is_desynced(c) || lives_with_a_fault(c) {
             self.hold(History::from_brief(event), life);
         }
+    }
+
+    /// A life that ended with nothing wrong.
+    pub fn on_ended(&mut self, life: &Ended) {
+        self.ttls.learn(life);
     }
 
     fn waiting_resets(&mut self, life: &Life) -> Option<&mut Resets> {
@@ -310,7 +315,7 @@ impl Pipeline {
         let local = &self.local_addresses;
         history.surroundings.sender_is_local = local.as_ref().map(|l| l.contains(&c.key.addr[reset.sender.index()]));
         if reset.effective {
-            self.ttls.learn(c);
+            self.ttls.learn(&Ended::of(c, full.event.time_ns));
         }
         if relatives::is_candidate(c) {
             search(c, reset.sender, &mut history.relatives);

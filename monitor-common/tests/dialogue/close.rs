@@ -2,7 +2,8 @@
 
 use crate::quiet;
 use crate::support::*;
-use monitor_common::event::why;
+use monitor_common::engine;
+use monitor_common::event::{Ended, why};
 use monitor_common::segment::flags;
 use monitor_common::tracker::state::half;
 
@@ -21,6 +22,51 @@ fn an_orderly_close() {
         assert!(t.reported(why::CLOSE));
         assert_eq!(t.hard, 0);
     });
+}
+
+/// The report of an end in good order holds nothing of the connection but its TTLs; of one with which something was wrong, or that somebody
+/// tried to reset, the whole state.
+#[test]
+fn only_an_end_in_good_order_is_told_by_itself() {
+    let close = |t: &mut Talk| {
+        t.a(fin(301, 1));
+        t.b(fin(1, 302));
+        t.a(bare(302, 2));
+        assert!(t.reported(why::CLOSE));
+        engine::ended_well(&t.c)
+    };
+    type Before = fn(&mut Talk);
+    let cases: [(&str, bool, Before); 4] = [
+        ("nothing wrong", true, |t| {
+            quiet!(t.a(data(1, 300, 1)));
+        }),
+        ("a loss that was made good", true, |t| {
+            t.a(data(1, 100, 1));
+            t.a(data(201, 100, 1));
+            t.b(bare(1, 101));
+            t.wait(300).a(data(101, 100, 1));
+            t.b(bare(1, 301));
+        }),
+        ("a RST out of the window", false, |t| {
+            quiet!(t.a(data(1, 300, 1)));
+            t.b(rst(900_000));
+            assert_eq!(t.effect(), "out_of_window");
+        }),
+        ("bytes that nobody saw", false, |t| {
+            t.a(data(1, 100, 1));
+            t.a(data(201, 100, 1));
+        }),
+    ];
+    for (what, in_order, before) in cases {
+        Talk::each_open(|t| {
+            before(t);
+            assert_eq!(close(t), in_order, "{what}");
+            let ended = Ended::of(&t.c, t.now_ns);
+            let (dir, ttl) = (t.dir(A), t.half(A).ttl);
+            assert_eq!((ended.key, ended.time_ns, ended.ttl[dir.index()]), (t.c.key, t.now_ns, ttl), "{what}");
+            assert_eq!(ended.ttl_run, [t.c.half[0].ttl_run, t.c.half[1].ttl_run]);
+        });
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use monitor_common::seq::SeqNum;
 use monitor_common::tracker;
 use monitor_common::tracker::notes::{HARD, Note, Notes};
 use monitor_common::tracker::settled;
-use monitor_common::tracker::state::{Connection, Core, Fault, Half, Hook, Phase, Reach, sync_state};
+use monitor_common::tracker::state::{Connection, Core, Fault, Half, Hook, Phase, Reach, half, sync_state};
 
 pub const MS: u64 = 1_000_000;
 /// Any time that is not 0.
@@ -467,13 +467,22 @@ impl Talk {
             self.predicted += 1;
             if predicted == Predicted::Yes {
                 moved.clear();
-                (moved.before, moved.after) = (self.notes.after, self.notes.after);
+                // A FIN, or what acknowledges one: nothing is counted, and the entry is as live as before.
+                let (before, after) = (self.notes.before, self.notes.after);
+                let closing = [Phase::FinWait as u8, Phase::Closing as u8].contains(&after);
+                assert!(before == after || closing && before >= Phase::Established as u8, "{before} to {after}");
+                (moved.before, moved.after) = (before, after);
             }
             moved.note = self.notes.note;
             assert_eq!(moved, self.notes, "{segment:?} was predicted");
             let closed = self.notes.after == Phase::TimeWait as u8 && self.notes.before != self.notes.after;
             let allowed = if segment.has(flags::RST) { why::RESET } else { 0 };
             assert_eq!(self.why & !allowed, if closed { why::CLOSE } else { 0 }, "{segment:?} was predicted");
+        }
+        if engine::ended_well(&self.c) {
+            let sound = |f: &Fault| f.sync.state == sync_state::IN_SYNC;
+            assert!(self.c.fault.iter().all(sound), "{segment:?}");
+            assert!(self.c.half.iter().all(|h| !h.has(half::COLLAPSED) && h.rst_count == 0), "{segment:?}");
         }
         // The full checks record at once.
         let mut live = self.live;

@@ -14,7 +14,7 @@ use capture_file::Reader;
 use capture_file::link::linktype;
 use monitor_common::Anomaly;
 use monitor_common::abi::WAYS;
-use monitor_common::event::{Event, FullEvent, tag};
+use monitor_common::event::{Ended, Event, FullEvent, tag};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::{FlowKey, HashKeys};
 use monitor_common::icmp::{self, Quote};
@@ -167,7 +167,7 @@ impl Guard {
             self.compared.segments += 1;
             let tracked = self.host.on_packet(&packet, hook, now_ns);
             if let Some(former) = tracked.ended {
-                expected.push(Report::Brief(Box::new(reused(&former, &packet, hook, now_ns))));
+                expected.push(reused(&former, &packet, hook, now_ns));
             }
             expected.push(tracked.report);
         } else {
@@ -216,6 +216,13 @@ impl Guard {
             self.compared.events += 1;
             let head = u32::from_ne_bytes([item[0], item[1], item[2], item[3]]);
             match (head, expected.next()) {
+                (tag::ENDED, Some(Report::Ended(host))) => {
+                    let Some(kernel) = Ended::read(&item) else {
+                        let difference = format!("{} bytes", item.len());
+                        return Err(GuardError::Differ { at: at(), what: "a report's length", difference });
+                    };
+                    same(&at, "the report of an end", &kernel, &host)?;
+                }
                 (tag::BRIEF, Some(Report::Brief(host))) => {
                     let Some(mut kernel) = Event::read(&item) else {
                         let difference = format!("{} bytes", item.len());

@@ -11,7 +11,7 @@ use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use monitor_common::engine::{self, Admission, Former, Predicted};
-use monitor_common::event::{Event, FullEvent, tag, why};
+use monitor_common::event::{Ended, Event, FullEvent, tag, why};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::{Direction, FlowKey};
 use monitor_common::icmp::Quote;
@@ -50,6 +50,7 @@ const MOST_PAYLOADS: usize = 65_536;
 pub enum Report {
     /// Nothing to report.
     None,
+    Ended(Ended),
     Brief(Box<Event>),
     Full(Box<FullEvent>),
 }
@@ -165,6 +166,8 @@ impl Engine {
                 evidence: slot.evidence.as_deref().copied().unwrap_or_default(),
                 recorder: slot.recorder,
             }))
+        } else if engine::ended_well(&slot.connection) {
+            Report::Ended(Ended::of(&slot.connection, now_ns))
         } else {
             Report::Brief(Box::new(event(slot, packet, notes, hook, why, tag::BRIEF, now_ns)))
         };
@@ -276,12 +279,15 @@ fn enter(slot: &mut Slot, writer: Direction, notes: &mut Notes, now_ns: u64) {
 }
 
 /// The report of the former life of a reused 4-tuple, as the kernel gives it.
-pub fn reused(former: &Slot, packet: &Packet, hook: Hook, now_ns: u64) -> Event {
+pub fn reused(former: &Slot, packet: &Packet, hook: Hook, now_ns: u64) -> Report {
+    if engine::ended_well(&former.connection) {
+        return Report::Ended(Ended::of(&former.connection, now_ns));
+    }
     let mut notes = Notes::default();
     notes.clear();
     let mut e = event(former, packet, &notes, hook, why::REUSED, tag::BRIEF, now_ns);
     e.phase = former.connection.phase() as u8;
-    e
+    Report::Brief(Box::new(e))
 }
 
 fn event(slot: &Slot, packet: &Packet, notes: &Notes, hook: Hook, why: u8, tag: u32, now_ns: u64) -> Event {
@@ -332,11 +338,11 @@ mod tests {
             assert!(looked, "packet {looks}");
             match tracked.report {
                 Report::None => {}
-                Report::Brief(event) => {
-                    assert_eq!((event.why, event.connection.half[me].segments), (why::CLOSE, 13));
+                Report::Ended(life) => {
+                    assert_eq!((life.key, life.time_ns), (key, looks * 1_000_000));
                     closes += 1;
                 }
-                Report::Full(event) => panic!("{event:?}"),
+                other => panic!("{other:?}"),
             }
         };
         say(true, flags::SYN, 0);

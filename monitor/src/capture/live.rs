@@ -26,7 +26,7 @@ use aya::programs::{BtfTracePoint, XdpMode};
 use aya_log::EbpfLogger;
 use monitor_common::abi::{Offsets, Scratch, Tally, interface};
 use monitor_common::drops::Drops;
-use monitor_common::event::{Event, FullEvent, KernelEvent, source, tag};
+use monitor_common::event::{Ended, Event, FullEvent, KernelEvent, source, tag};
 use monitor_common::evidence::Evidence;
 use monitor_common::flow::HashKeys;
 use monitor_common::tracker::state::Connection;
@@ -376,6 +376,12 @@ impl Live {
                             let all = shared.table.connections().map(|(_, c)| c);
                             self.walks.run(|| relatives::find(stray, reset_by, all, found));
                         });
+                    }
+                }
+                Some(tag::ENDED) => {
+                    if let Some(life) = Ended::read(&item) {
+                        self.heard_ns = life.time_ns;
+                        self.pipeline.on_ended(&life);
                     }
                 }
                 Some(tag::BRIEF) => {

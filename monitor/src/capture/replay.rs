@@ -251,6 +251,7 @@ impl Replay {
         self.visits = (self.visits + VISITS_PER_PACKET).min(MOST_VISITS);
         match &tracked.report {
             Report::None => {}
+            Report::Ended(life) => self.pipeline.on_ended(life),
             Report::Brief(event) => {
                 self.pipeline.set_payload(facts.unwrap_or_default());
                 self.pipeline.on_brief(event);

@@ -2,8 +2,8 @@
 //! compare the RST with; the host's other connections have.
 
 use super::{Bounded, KnownTtl};
-use monitor_common::flow::{Addr, Direction};
-use monitor_common::tracker::state::{Connection, half};
+use monitor_common::event::Ended;
+use monitor_common::flow::Addr;
 
 /// Addresses remembered.
 const KEPT: usize = 16_384;
@@ -26,17 +26,16 @@ impl Default for Ttls {
 }
 
 impl Ttls {
-    pub fn learn(&mut self, c: &Connection) {
-        for speaker in [Direction::Forward, Direction::Reverse] {
-            let me = &c.half[speaker.index()];
-            if !me.has(half::SEEN) || me.ttl_run < STABLE {
+    pub fn learn(&mut self, life: &Ended) {
+        for ((addr, ttl), run) in life.key.addr.into_iter().zip(life.ttl).zip(life.ttl_run) {
+            if run < STABLE {
                 continue;
             }
-            let entry = self.0.entry(c.key.addr[speaker.index()]);
-            if entry.ttl == me.ttl {
+            let entry = self.0.entry(addr);
+            if entry.ttl == ttl {
                 entry.connections = entry.connections.saturating_add(1);
             } else {
-                *entry = Entry { ttl: me.ttl, connections: 1 };
+                *entry = Entry { ttl, connections: 1 };
             }
         }
     }
@@ -50,26 +49,25 @@ impl Ttls {
 mod tests {
     use super::*;
     use monitor_common::flow::{FlowKey, v4};
-    use monitor_common::tracker::state::Core;
+    use monitor_common::tracker::state::{Core, half};
 
-    fn connection(ttl: u8, run: u8) -> Connection {
-        let key = FlowKey::canonical(v4(1), 40_000, v4(2), 80).0;
-        let mut c = Connection { core: Core { key, ..Core::default() }, ..Connection::default() };
+    fn life(ttl: u8, run: u8) -> Ended {
+        let mut c = Core { key: FlowKey::canonical(v4(1), 40_000, v4(2), 80).0, ..Core::default() };
         for h in &mut c.half {
             (h.flags, h.ttl, h.ttl_run) = (half::SEEN, ttl, run);
         }
-        c
+        Ended::of(&c, 0)
     }
 
     #[test]
     fn a_ttl_is_known_from_packets_in_a_row_and_forgotten_when_it_changes() {
         let mut ttls = Ttls::default();
-        ttls.learn(&connection(63, STABLE - 1));
+        ttls.learn(&life(63, STABLE - 1));
         assert_eq!(ttls.of(&v4(2)), None);
-        ttls.learn(&connection(63, STABLE));
-        ttls.learn(&connection(63, 200));
+        ttls.learn(&life(63, STABLE));
+        ttls.learn(&life(63, 200));
         assert_eq!(ttls.of(&v4(2)), Some(KnownTtl { ttl: 63, connections: 2 }));
-        ttls.learn(&connection(57, 200));
+        ttls.learn(&life(57, 200));
         assert_eq!(ttls.of(&v4(2)), Some(KnownTtl { ttl: 57, connections: 1 }));
     }
 
@@ -77,9 +75,9 @@ mod tests {
     fn it_is_bounded() {
         let mut ttls = Ttls::default();
         for n in 0..KEPT as u32 + 10 {
-            let mut c = connection(64, 9);
-            c.key.addr = [v4(0x0a00_0000), v4(0x0b00_0000 + n)];
-            ttls.learn(&c);
+            let mut l = life(64, 9);
+            l.key.addr = [v4(0x0a00_0000), v4(0x0b00_0000 + n)];
+            ttls.learn(&l);
         }
         assert_eq!(ttls.0.entries.len(), KEPT);
         assert_eq!(ttls.0.order.len(), KEPT);

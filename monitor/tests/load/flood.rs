@@ -8,7 +8,7 @@ use monitor::capture::loader::Sizes;
 use monitor::capture::player::{Client, Kind, Player, Script, client_of};
 use monitor::finding::Finding;
 use monitor::pipeline::{Pipeline, Settings};
-use monitor_common::event::{Event, FullEvent, tag};
+use monitor_common::event::{Ended, Event, FullEvent, tag};
 use monitor_common::flow::FlowKey;
 use monitor_common::parse::{self, Packet};
 use monitor_common::segment::flags;
@@ -84,19 +84,27 @@ impl Listener {
 
     fn drain(&mut self, bed: &mut Bed) {
         while let Some(item) = bed.events.next() {
-            let event = Event::read(&item).expect("a whole report");
-            if event.connection.key != self.about {
-                self.others += 1;
-                continue;
-            }
-            self.reports += 1;
-            match event.tag {
-                tag::FULL => {
+            let about = match item[..4].try_into().map(u32::from_ne_bytes) {
+                Ok(tag::FULL) => {
                     let full = FullEvent::read(&item).expect("a whole report");
-                    self.pipeline.on_full(&full, &mut |_, _, _| {});
+                    let about = full.event.connection.key;
+                    if about == self.about {
+                        self.pipeline.on_full(&full, &mut |_, _, _| {});
+                    }
+                    about
                 }
-                _ => self.pipeline.on_brief(&event),
-            }
+                Ok(tag::BRIEF) => {
+                    let event = Event::read(&item).expect("a whole report");
+                    if event.connection.key == self.about {
+                        self.pipeline.on_brief(&event);
+                    }
+                    event.connection.key
+                }
+                Ok(tag::ENDED) => Ended::read(&item).expect("a whole report").key,
+                other => panic!("a report of the kind {other:?}"),
+            };
+            self.reports += u64::from(about == self.about);
+            self.others += u64::from(about != self.about);
         }
     }
 

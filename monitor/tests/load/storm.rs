@@ -3,7 +3,7 @@
 use crate::bed;
 use crate::frames::{ACK, CLIENT_ISS, From, RST, SERVER_ISS, Segment, establish, play};
 use monitor::capture::loader::Sizes;
-use monitor_common::event::{Event, why};
+use monitor_common::event::{FullEvent, why};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const PORT: u16 = 80;
@@ -37,8 +37,8 @@ fn a_storm_of_resets_is_counted_to_the_last_one() {
     assert_eq!(after.resets_ineffective, 100_000);
     let mut resets = 0;
     while let Some(item) = bed.events.next() {
-        let event = Event::read(&item).expect("a whole report");
-        resets += u32::from(event.why & why::RESET != 0);
+        let full = FullEvent::read(&item).expect("a whole report");
+        resets += u32::from(full.event.why & why::RESET != 0);
     }
     assert!((1..=4).contains(&resets), "{resets} reports of one connection");
 }
