@@ -1,8 +1,9 @@
 //! The least that a connection tracker does per packet.
 
-use crate::maps::{COUNTS, NEW, RING, TABLE};
+use crate::maps::{AREAS, COUNTS, LONG_NEW, LONG_TABLE, NEW, RING, TABLE};
 use crate::parse::{self, Headers};
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+use aya_ebpf::btf_maps::{Array, HashMap};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
 /// Both endpoints, the lower port (or, with equal ports, address) second: one entry for both directions.
@@ -48,35 +49,112 @@ fn count(index: u32) {
     }
 }
 
+/// The connection's value, made if there is none. With it, whether it is new.
 #[inline(always)]
-pub fn packet(data: usize, end: usize) -> Option<()> {
-    let mut headers = Headers::default();
-    parse::tcp(data, end, &mut headers)?;
-    let (key, swapped) = key(&headers);
-    let mut found = TABLE.get_ptr_mut(&key);
-    if found.is_none() {
-        count(0);
-        let new = NEW.get(0)?;
-        /// Not over another CPU's entry.
-        const BPF_NOEXIST: u64 = 1;
-        if TABLE.insert(&key, new, BPF_NOEXIST).is_err() {
-            count(1);
-        }
-        found = TABLE.get_ptr_mut(&key);
+fn found<V>(table: &HashMap<Key, V, 1024>, new: &Array<V, 1>, key: &Key) -> Option<(*mut V, bool)> {
+    if let Some(value) = table.get_ptr_mut(key) {
+        return Some((value, false));
     }
-    let state = found?;
+    count(0);
+    /// Not over another CPU's entry.
+    const BPF_NOEXIST: u64 = 1;
+    if table.insert(key, new.get(0)?, BPF_NOEXIST).is_err() {
+        count(1);
+    }
+    Some((table.get_ptr_mut(key)?, true))
+}
+
+/// What of a packet goes into the state: the time, and a number made of all its headers.
+#[inline(always)]
+fn entry(headers: &Headers, swapped: bool) -> (u64, u64) {
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
-    let sum = u64::from(headers.sum()) + u64::from(swapped);
-    // SAFETY: a map value; like any tracker without a lock, two CPUs may work on it at once, and words are not torn.
-    let words = unsafe { &mut (*state).words };
+    (now, u64::from(headers.sum()) + u64::from(swapped))
+}
+
+#[inline(always)]
+fn advance(state: &mut State, now: u64, sum: u64) {
+    let words = &mut state.words;
     words[1] = now;
     let mut i = 0;
     while i < words.len() {
         words[i] = words[i].wrapping_add(sum + i as u64);
         i += 1;
     }
+}
+
+#[inline(always)]
+pub fn packet(data: usize, end: usize) -> Option<()> {
+    let mut headers = Headers::default();
+    parse::tcp(data, end, &mut headers)?;
+    let (key, swapped) = key(&headers);
+    let (state, _) = found(&TABLE, &NEW, &key)?;
+    let (now, sum) = entry(&headers, swapped);
+    // SAFETY: a map value; like any tracker without a lock, two CPUs may work on it at once, and words are not torn.
+    advance(unsafe { &mut *state }, now, sum);
     Some(())
+}
+
+/// Headers kept of each direction.
+const RECORDS: usize = 8;
+
+/// A [`State`], and where the rest of it is.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Long {
+    state: State,
+    area: u64,
+}
+
+/// Ten cache lines: of each direction 64 bytes of state, and its last headers.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct Area {
+    own: [[u64; 8]; 2],
+    record: [[[u64; 4]; RECORDS]; 2],
+}
+
+/// The floor of a tracker that also keeps each connection's last headers: as many cache lines as ours, those of a new
+/// connection being a former one's, which are in no cache.
+#[inline(always)]
+pub fn recorded(data: usize, end: usize) -> Option<()> {
+    let mut headers = Headers::default();
+    parse::tcp(data, end, &mut headers)?;
+    let (key, swapped) = key(&headers);
+    let (long, is_new) = found(&LONG_TABLE, &LONG_NEW, &key)?;
+    // SAFETY: as in `packet`.
+    let long = unsafe { &mut *long };
+    if is_new {
+        long.area = u64::from(next_area());
+    }
+    let (now, sum) = entry(&headers, swapped);
+    advance(&mut long.state, now, sum);
+    // SAFETY: as in `packet`.
+    let area = unsafe { &mut *AREAS.get_ptr_mut(long.area as u32)? };
+    let own = if swapped { &mut area.own[1] } else { &mut area.own[0] };
+    let number = own[0] as usize & (RECORDS - 1);
+    own[0] += 1;
+    let mut i = 1;
+    while i < own.len() {
+        own[i] = own[i].wrapping_add(sum + i as u64);
+        i += 1;
+    }
+    let records = if swapped { &mut area.record[1] } else { &mut area.record[0] };
+    records[number] = [now, sum, sum + 1, sum + 2];
+    Some(())
+}
+
+/// Areas are used in turn.
+#[inline(always)]
+fn next_area() -> u32 {
+    const LAST: u32 = 3;
+    let Some(last) = COUNTS.get_ptr_mut(LAST) else { return 0 };
+    // SAFETY: a map value of this CPU's own.
+    unsafe {
+        let next = *last as u32 + 1;
+        *last = if AREAS.get_ptr(next).is_some() { u64::from(next) } else { 0 };
+        *last as u32
+    }
 }
 
 /// The least that an event can be: eight bytes, and nobody is woken.

@@ -58,6 +58,19 @@ pub fn t_floor(ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
 }
 
+/// The whole floor, and each connection's last headers.
+#[xdp(frags)]
+pub fn x_recorded(ctx: XdpContext) -> u32 {
+    floor::recorded(ctx.data(), ctx.data_end());
+    XDP_PASS
+}
+
+#[classifier]
+pub fn t_recorded(ctx: TcContext) -> i32 {
+    floor::recorded(ctx.data(), ctx.data_end());
+    TC_ACT_UNSPEC
+}
+
 /// The whole floor, and an event for each packet.
 #[xdp(frags)]
 pub fn x_event(ctx: XdpContext) -> u32 {

@@ -1,6 +1,6 @@
 //! Sizes here are placeholders; the benchmark sets them when it loads the object.
 
-use crate::floor::{Key, State};
+use crate::floor::{Area, Key, Long, State};
 use crate::player::{Frame, Play};
 use aya_ebpf::btf_maps::{Array, HashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
@@ -13,9 +13,20 @@ pub static TABLE: HashMap<Key, State, 1024> = HashMap::new();
 #[btf_map]
 pub static NEW: Array<State, 1> = Array::new();
 
-/// Index 0: keys not found, 1: inserts refused, 2: events that found no room.
+/// The same for the floor with last headers.
 #[btf_map]
-pub static COUNTS: PerCpuArray<u64, 3> = PerCpuArray::new();
+pub static LONG_TABLE: HashMap<Key, Long, 1024> = HashMap::new();
+
+#[btf_map]
+pub static LONG_NEW: Array<Long, 1> = Array::new();
+
+/// As many as it has connections.
+#[btf_map]
+pub static AREAS: Array<Area, 1024> = Array::new();
+
+/// Index 0: keys not found, 1: inserts refused, 2: events that found no room, 3: the last of [`AREAS`] that was given to a connection.
+#[btf_map]
+pub static COUNTS: PerCpuArray<u64, 4> = PerCpuArray::new();
 
 /// What the least event is written to.
 #[btf_map]

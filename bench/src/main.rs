@@ -169,7 +169,12 @@ pub struct Stand {
 
 impl Stand {
     fn new(sizes: Sizes) -> Result<Stand> {
-        Ok(Stand { player: Player::load(sizes.slots())?, agent: Agent::load(sizes)? })
+        Ok(Stand { player: Player::load(sizes.slots(), 1)?, agent: Agent::load(sizes)? })
+    }
+
+    /// With room for the floor that keeps last headers.
+    fn recorded(sizes: Sizes) -> Result<Stand> {
+        Ok(Stand { player: Player::load(sizes.slots(), sizes.slots())?, agent: Agent::load(sizes)? })
     }
 }
 
@@ -183,7 +188,7 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
         ROWS.iter().filter(|r| wanted(r.name)).partition(|r| r.connections <= 65_536);
     let events: Vec<_> = EVENT_ROWS.iter().filter(|r| wanted(r.0)).collect();
     if !small.is_empty() || !events.is_empty() || wanted(READING) || wanted(PROGRAMS) {
-        let mut stand = Stand::new(sizes)?;
+        let mut stand = Stand::recorded(sizes)?;
         packet_rows(&mut stand, &small, effort, report)?;
         for row in events {
             for hook in [Hook::TcIngress, Hook::TcEgress] {

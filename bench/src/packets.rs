@@ -26,6 +26,8 @@ pub struct Row {
     floor_forgets: bool,
     /// The program of [`Player::floor`] that ratios are to.
     against: &'static str,
+    /// The floor that keeps last headers takes its turn, too: memory decides here.
+    recorded: bool,
     /// Packets of a round, at most.
     packets: u32,
     /// Packets between two emptyings of the agent's ring buffer, which holds some thousand events.
@@ -41,6 +43,7 @@ const ESTABLISHED: Row = Row {
     restart: false,
     floor_forgets: false,
     against: "floor",
+    recorded: false,
     packets: u32::MAX,
     call: u32::MAX,
 };
@@ -48,8 +51,8 @@ const ESTABLISHED: Row = Row {
 /// The rows, in the order of the report.
 pub const ROWS: &[Row] = &[
     Row { name: "established-1", ..ESTABLISHED },
-    Row { name: "established-4096", connections: 4096, ..ESTABLISHED },
-    Row { name: "established-65536", connections: 65_536, ..ESTABLISHED },
+    Row { name: "established-4096", connections: 4096, recorded: true, ..ESTABLISHED },
+    Row { name: "established-65536", connections: 65_536, recorded: true, ..ESTABLISHED },
     Row { name: "established-1M", connections: 1 << 20, ..ESTABLISHED },
     Row { name: "conversation-1", make: || Conversation::whole(Link::Ipv4), renew: true, ..ESTABLISHED },
     Row {
@@ -57,10 +60,12 @@ pub const ROWS: &[Row] = &[
         connections: 65_536,
         make: Conversation::beginning,
         born: true,
+        recorded: true,
         packets: 30 * 65_536,
         ..ESTABLISHED
     },
-    Row { name: "short", connections: 1024, ..SHORT },
+    Row { name: "short-256", connections: 256, recorded: true, packets: 200_000, ..SHORT },
+    Row { name: "short", connections: 1024, recorded: true, ..SHORT },
     Row {
         name: "syn-flood",
         make: Conversation::syn,
@@ -109,6 +114,8 @@ pub struct Figures {
     pub agent: Spread,
     /// Of each round.
     pub ratio: Spread,
+    /// To the floor that keeps last headers, likewise, where that was measured; and what that floor takes.
+    pub recorded: Option<[Spread; 2]>,
     /// What the agent's program counted, per packet.
     pub anomalies: f64,
     pub events: f64,
@@ -151,10 +158,14 @@ pub fn measure(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, ef
     agent.spread_for(row.connections)?;
     let start = Play::new(&conversation, row.connections, row.renew);
     let turn = |program| Turn { program, play: start, figures: Vec::new() };
-    let mut turns =
-        [turn(player.floor(hook, "empty")?), turn(player.floor(hook, row.against)?), turn(agent.program(hook)?)];
     const FLOOR: usize = 1;
     const AGENT: usize = 2;
+    const RECORDED: usize = 3;
+    let mut turns =
+        vec![turn(player.floor(hook, "empty")?), turn(player.floor(hook, row.against)?), turn(agent.program(hook)?)];
+    if row.recorded {
+        turns.push(turn(player.floor(hook, "recorded")?));
+    }
 
     let packets = if row.born { row.packets } else { effort.packets.max(row.connections).min(row.packets) };
     if !row.born {
@@ -170,9 +181,10 @@ pub fn measure(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, ef
     for round in 0..effort.rounds as usize {
         for i in 0..turns.len() {
             let which = (i + round) % turns.len();
-            if row.born || (row.floor_forgets && which == FLOOR) {
+            let is_floor = which == FLOOR || which == RECORDED;
+            if row.born || (row.floor_forgets && is_floor) {
                 match which {
-                    FLOOR => player.clear()?,
+                    FLOOR | RECORDED => player.clear()?,
                     AGENT => agent.clear()?,
                     _ => {}
                 }
@@ -187,10 +199,12 @@ pub fn measure(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, ef
     }
     let (after, refused) = (agent.counters()?, player.counts()?[1] - refused);
 
-    let [empty, floor, ours] = turns.map(|t| t.figures);
-    let net = |of: &[f64]| -> Vec<f64> { of.iter().zip(&empty).map(|(f, e)| f - e).collect() };
-    let (floor, ours) = (net(&floor), net(&ours));
-    let ratio = ours.iter().zip(&floor).map(|(a, f)| a / f);
+    let figures = |i: usize| turns[i].figures.iter();
+    let net = |i: usize| -> Vec<f64> { figures(i).zip(figures(0)).map(|(f, e)| f - e).collect() };
+    let (floor, ours) = (net(FLOOR), net(AGENT));
+    let to = |floor: &[f64]| Spread::of(ours.iter().zip(floor).map(|(a, f)| a / f));
+    let recorded = row.recorded.then(|| net(RECORDED)).map(|floor| [to(&floor), Spread::of(floor)]);
+    let (ratio, empty) = (to(&floor), Spread::of(figures(0).copied()));
     let played = f64::from(packets) * f64::from(effort.rounds);
     let sum = |of: &[(String, u64)]| of.iter().map(|(_, n)| n).sum::<u64>();
     let seen = (after.received_packets + after.transmitted_packets)
@@ -213,8 +227,9 @@ pub fn measure(player: &mut Player, agent: &mut Agent, row: &Row, hook: Hook, ef
         row: row.name,
         hook,
         connections: row.connections,
-        ratio: Spread::of(ratio),
-        empty: Spread::of(empty),
+        ratio,
+        recorded,
+        empty,
         floor: Spread::of(floor),
         agent: Spread::of(ours),
         anomalies: (sum(&after.anomalies) - sum(&before.anomalies)) as f64 / played,

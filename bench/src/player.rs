@@ -158,11 +158,17 @@ unsafe impl aya::Pod for Key {}
 struct State([u8; 128]);
 // SAFETY: bytes.
 unsafe impl aya::Pod for State {}
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Long([u8; 136]);
+// SAFETY: bytes.
+unsafe impl aya::Pod for Long {}
 
 /// The floor programs with a table of their own, and the player.
 pub struct Player {
     ebpf: Ebpf,
     table: HashMap<MapData, Key, State>,
+    long_table: HashMap<MapData, Key, Long>,
     counts: PerCpuArray<MapData, u64>,
     ring: RingBuf<MapData>,
     frames: Array<MapData, Plain<PlayerFrame>>,
@@ -177,15 +183,17 @@ pub struct Player {
 const ROOM: u32 = 4096;
 
 impl Player {
-    /// `slots`: connections that the floor's table takes.
-    pub fn load(slots: u32) -> Result<Player> {
+    /// `slots`: connections that the floor's table takes; `long_slots`: those of the floor that also keeps last headers.
+    pub fn load(slots: u32, long_slots: u32) -> Result<Player> {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries("TABLE", slots)
+            .map_max_entries("LONG_TABLE", long_slots)
+            .map_max_entries("AREAS", long_slots)
             .map_max_entries("FRAMES", ROOM)
             .load(OBJECT)
             .context("cannot load the floor object")?;
         for kind in Kind::ALL {
-            for name in ["empty", "parse", "floor", "event", "play"] {
+            for name in ["empty", "parse", "floor", "recorded", "event", "play"] {
                 let name = kind.program(name);
                 let program = ebpf.program_mut(&name).with_context(|| format!("no program {name}"))?;
                 let loaded = match kind {
@@ -199,6 +207,7 @@ impl Player {
         let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
         Ok(Player {
             table: take("TABLE")?.try_into()?,
+            long_table: take("LONG_TABLE")?.try_into()?,
             counts: take("COUNTS")?.try_into()?,
             ring: take("RING")?.try_into()?,
             frames: take("FRAMES")?.try_into()?,
@@ -210,7 +219,8 @@ impl Player {
         })
     }
 
-    /// One of the floor programs: `empty`, `parse`, `floor` or `event`, which is the floor with an empty event.
+    /// One of the floor programs: `empty`, `parse`, `floor`, `recorded`, which also keeps each connection's last headers, or `event`,
+    /// which is the floor with an empty event.
     pub fn floor(&self, hook: Hook, name: &str) -> Result<ProgramFd> {
         let name = hook.kind().program(name);
         let program = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
@@ -231,11 +241,8 @@ impl Player {
 
     /// Forgets the floor's connections.
     pub fn clear(&mut self) -> Result<()> {
-        let keys: Vec<Key> = self.table.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            self.table.remove(&key)?;
-        }
-        Ok(())
+        empty(&mut self.table)?;
+        empty(&mut self.long_table)
     }
 
     /// Takes the floor's events out of its ring buffer.
@@ -337,6 +344,14 @@ impl Player {
     }
 }
 
+fn empty<V: aya::Pod>(table: &mut HashMap<MapData, Key, V>) -> Result<()> {
+    let keys: Vec<Key> = table.keys().collect::<Result<_, _>>()?;
+    for key in keys {
+        table.remove(&key)?;
+    }
+    Ok(())
+}
+
 /// CPU time of this thread.
 fn thread_time() -> Duration {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -399,7 +414,7 @@ mod tests {
         const CONNECTIONS: u32 = 4;
         for (hook, link) in [(Hook::Xdp, Link::Ipv4), (Hook::TcEgress, Link::Vlan), (Hook::Xdp, Link::Ipv6)] {
             let conversation = Conversation::steady(link);
-            let mut player = Player::load(64).unwrap();
+            let mut player = Player::load(64, 1).unwrap();
             player.conversation(&conversation).unwrap();
             let program = player.floor(hook, "floor").unwrap();
             let mut play = Play::new(&conversation, CONNECTIONS, false);

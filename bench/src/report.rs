@@ -122,7 +122,17 @@ impl Report {
         let mut tables = Vec::new();
         let mut packets = Table::new(
             "Nanoseconds per packet, net of an empty program (least / median / most of all rounds)",
-            &["what is played", "hook", "floor", "whyrst", "ratio", "at most", "verdict"],
+            &[
+                "what is played",
+                "hook",
+                "floor",
+                "whyrst",
+                "ratio",
+                "at most",
+                "verdict",
+                "floor with last headers",
+                "ratio to it",
+            ],
         );
         for f in &self.packets {
             let (budget, verdict) = self.verdict(f.row, Some(f.hook));
@@ -134,6 +144,10 @@ impl Report {
                 format!("**{:.2}** ({:.2}-{:.2})", f.ratio.median, f.ratio.min, f.ratio.max),
                 budget,
                 verdict,
+                f.recorded.map_or(String::new(), |[_, floor]| spread(&floor, 0)),
+                f.recorded.map_or(String::new(), |[ratio, _]| {
+                    format!("{:.2} ({:.2}-{:.2})", ratio.median, ratio.min, ratio.max)
+                }),
             ]);
         }
         tables.push(packets);
@@ -423,7 +437,8 @@ fn words(row: &str) -> &str {
         "established-1M" => "the same, 1,048,576 connections",
         "conversation-1" => "whole conversations of 1,193 packets, one after the other",
         "born" => "65,536 connections, one SYN per 30 packets",
-        "short" => "connections of 30 packets, always new ones",
+        "short-256" => "connections of 30 packets, always new ones, 256 at once",
+        "short" => "the same, 1,024 at once",
         "syn-flood" => "SYNs that nobody answers",
         "sack" => "acknowledgements with SACK, reordered data",
         "ipv6" => "IPv6, 4,096 connections",
