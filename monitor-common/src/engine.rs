@@ -337,8 +337,8 @@ pub fn needs_evidence(why: u8, notes: &Notes) -> bool {
     why != why::CLOSE || notes.sync_after != [0, 0]
 }
 
-/// Whether an [`Ended`](crate::event::Ended) tells all of a life that ends: nothing is left to be judged of it. Of a brief
-/// report's connection; then no state is out of sync, and no window collapsed.
+/// Whether nothing is left to be judged of a life that ends, so that an [`Ended`](crate::event::Ended) tells all of its close: no
+/// direction is out of sync, no window collapsed, nobody tried to reset it.
 #[inline(always)]
 pub fn ended_well(c: &Core) -> bool {
     predict::is_undisturbed(c) && c.half[0].rst_count | c.half[1].rst_count == 0

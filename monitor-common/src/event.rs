@@ -18,7 +18,7 @@ pub mod why {
     pub const CLOSE: u8 = 1 << 2;
     /// First occurrence of a hard anomaly.
     pub const HARD_ANOMALY: u8 = 1 << 3;
-    /// The 4-tuple begins a new life: the connection is the old one, as it was.
+    /// The 4-tuple begins a new life: the connection is the old one, as it was. Not if nothing was wrong with it.
     pub const REUSED: u8 = 1 << 4;
     /// One of the first segments of a speaker after its own effective RST, other than a RST
     /// ([`crate::engine::REPORTED_AFTER_RESET`] within [`crate::tracker::AFTER_RESET_NS`]): whether it lives on.
@@ -104,7 +104,7 @@ impl Event {
     }
 }
 
-/// The end of a life with which nothing was wrong ([`crate::engine::ended_well`]), and all that is to be learned from it. One cache
+/// The close of a life with which nothing was wrong ([`crate::engine::ended_well`]), and all that is to be learned from it. One cache
 /// line with the ring buffer's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]

@@ -105,12 +105,13 @@ pub fn enter(hooked: u32, writer: Direction, now_ns: u64) -> u8 {
     }
 }
 
-/// Reports the life of a flow that ends because the next one begins.
+/// Reports the life of a flow that ends because the next one begins, unless nothing was wrong with it: most of these were
+/// told of when they closed.
 #[inline(always)]
 pub fn reused(hooked: u32, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(c) = table::core(scratch.slot) else { return };
-    if no_room_for_cheap(scratch) {
+    if engine::ended_well(c) || no_room_for_cheap(scratch) {
         return;
     }
     scratch.notes.clear();

@@ -219,7 +219,7 @@ impl Pipeline {
         if let Some(resets) = self.waiting_resets(&life) {
             resets.count(c);
         }
-        if event.why & (why::CLOSE | why::REUSED) != 0 {
+        if event.why & why::CLOSE != 0 {
             self.on_ended(&Ended::of(c, event.time_ns));
         }
         if is_desynced(c) || lives_with_a_fault(c) {

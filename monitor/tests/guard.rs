@@ -138,3 +138,63 @@ fn kernel_and_host_agree_on_what_icmp_quotes() {
         assert_eq!(seen, [("icmp_frag_needed", 1), ("icmp_unreach", 2)], "{through:?}");
     }
 }
+
+/// The close of a life with which nothing was wrong is told in one line, and its reuse not at all; after an attempt to
+/// reset it the whole state is told, of which a connection that was predicted throughout has no faults in the kernel's table.
+#[test]
+fn kernel_and_host_agree_on_how_lives_end() {
+    if !privileged() {
+        return;
+    }
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    const FIN: u8 = 0x01;
+    const RST: u8 = 0x04;
+    const CLIENT: [u8; 4] = [10, 0, 0, 1];
+    const SERVER: [u8; 4] = [10, 0, 0, 2];
+    let mut id = 0u16;
+    let mut say = |client: bool, seq, ack, flags, data| {
+        let (from, to, src, dst) = if client { (CLIENT, SERVER, 40_000, 80) } else { (SERVER, CLIENT, 80, 40_000) };
+        let mut frame = ipv4(6, from, to, &tcp(src, dst, seq, ack, flags, data));
+        // A sender that counts its packets: these are no copies.
+        id += 1;
+        frame[18..20].copy_from_slice(&id.to_be_bytes());
+        frame
+    };
+    // The client's and the server's first number; whether somebody tries a RST far outside the window, and whether the last
+    // acknowledgement is seen.
+    let lives = [
+        (1_000, 5_000, false, false),
+        (900_000, 7_000, false, true),
+        (2_000_000, 9_000, true, true),
+        (3_000_000, 11_000, false, true),
+    ];
+    let mut frames = Vec::new();
+    for (c, s, attempt, closes) in lives {
+        frames.extend([
+            say(true, c, 0, SYN, 0),
+            say(false, s, c + 1, SYN | ACK, 0),
+            say(true, c + 1, s + 1, ACK, 0),
+            say(true, c + 1, s + 1, ACK, 100),
+            say(false, s + 1, c + 101, ACK, 200),
+            say(true, c + 101, s + 201, ACK, 0),
+        ]);
+        if attempt {
+            frames.push(say(false, s + 500_000_000, 0, RST, 0));
+        }
+        frames.extend([say(false, s + 201, c + 101, FIN | ACK, 0), say(true, c + 101, s + 202, FIN | ACK, 0)]);
+        if closes {
+            frames.push(say(false, s + 202, c + 102, ACK, 0));
+        }
+    }
+    for through in Through::ALL {
+        let mut guard = Guard::new(through).expect("the programs load");
+        for (number, frame) in frames.iter().enumerate() {
+            let time_ns = 1_000_000_000 + 1_000_000 * number as u64;
+            guard.frame("ends", number as u64, time_ns, frame).unwrap_or_else(|e| panic!("{e}"));
+        }
+        guard.state("ends").unwrap_or_else(|e| panic!("{e}"));
+        // Three closes, of which two in good order; the attempt, and that its connection makes room for the next.
+        assert_eq!((guard.compared.events, guard.compared.ended), (3 + 1 + 1, 2), "{through:?}");
+    }
+}

@@ -84,6 +84,8 @@ pub struct Compared {
     pub segments: u64,
     pub connections: u64,
     pub events: u64,
+    /// Of these, ends of lives with which nothing was wrong.
+    pub ended: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -221,6 +223,7 @@ impl Guard {
                         let difference = format!("{} bytes", item.len());
                         return Err(GuardError::Differ { at: at(), what: "a report's length", difference });
                     };
+                    self.compared.ended += 1;
                     same(&at, "the report of an end", &kernel, &host)?;
                 }
                 (tag::BRIEF, Some(Report::Brief(host))) => {

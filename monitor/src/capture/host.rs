@@ -281,7 +281,7 @@ fn enter(slot: &mut Slot, writer: Direction, notes: &mut Notes, now_ns: u64) {
 /// The report of the former life of a reused 4-tuple, as the kernel gives it.
 pub fn reused(former: &Slot, packet: &Packet, hook: Hook, now_ns: u64) -> Report {
     if engine::ended_well(&former.connection) {
-        return Report::Ended(Ended::of(&former.connection, now_ns));
+        return Report::None;
     }
     let mut notes = Notes::default();
     notes.clear();
