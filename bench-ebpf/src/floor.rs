@@ -115,9 +115,9 @@ pub struct Area {
 }
 
 /// The floor of a tracker that also keeps each connection's last headers: as many cache lines as ours, those of a new
-/// connection being a former one's, which are in no cache.
+/// connection being a former one's, which are in no cache. Gives what it keeps of the connection.
 #[inline(always)]
-pub fn recorded(data: usize, end: usize) -> Option<()> {
+pub fn recorded(data: usize, end: usize) -> Option<(&'static Long, &'static Area)> {
     let mut headers = Headers::default();
     parse::tcp(data, end, &mut headers)?;
     let (key, swapped) = key(&headers);
@@ -141,7 +141,7 @@ pub fn recorded(data: usize, end: usize) -> Option<()> {
     }
     let records = if swapped { &mut area.record[1] } else { &mut area.record[0] };
     records[number] = [now, sum, sum + 1, sum + 2];
-    Some(())
+    Some((long, area))
 }
 
 /// Areas are used in turn.
@@ -157,14 +157,46 @@ fn next_area() -> u32 {
     }
 }
 
-/// The least that an event can be: eight bytes, and nobody is woken.
+/// An event of so many words; nobody is woken. `write` fills it.
 #[inline(always)]
-pub fn event() {
-    match RING.reserve(0) {
-        Some(mut entry) => {
-            entry.write(1);
-            entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+fn event<const WORDS: usize>(write: impl FnOnce(*mut [u64; WORDS])) {
+    match RING.reserve_untyped::<[u64; WORDS]>(0) {
+        Some(mut room) => {
+            write(room.as_mut_ptr());
+            room.submit(u64::from(BPF_RB_NO_WAKEUP));
         }
         None => count(2),
     }
+}
+
+/// The least that an event can be.
+#[inline(always)]
+pub fn empty_event() {
+    // SAFETY: memory of that size.
+    event::<1>(|room| unsafe { (*room)[0] = 1 });
+}
+
+/// As many bytes as the agent hears of a close in good order.
+#[inline(always)]
+pub fn event_of_a_close() {
+    // SAFETY: memory of that size.
+    event::<7>(|room| unsafe { *room = [1; 7] });
+}
+
+/// As many bytes as the agent hears of a reset: what is kept of the connection, and some more.
+#[inline(always)]
+pub fn event_of_a_reset(long: &Long, area: &Area) {
+    const LONG: usize = size_of::<Long>() / 8;
+    const AREA: usize = size_of::<Area>() / 8;
+    // SAFETY: memory of that size; the parts lie in it side by side.
+    event::<131>(|room| unsafe {
+        let room = room.cast::<u64>();
+        core::ptr::copy_nonoverlapping(core::ptr::from_ref(long).cast::<u64>(), room, LONG);
+        core::ptr::copy_nonoverlapping(core::ptr::from_ref(area).cast::<u64>(), room.add(LONG), AREA);
+        let mut i = LONG + AREA;
+        while i < 131 {
+            core::ptr::write_volatile(room.add(i), 1);
+            i += 1;
+        }
+    });
 }

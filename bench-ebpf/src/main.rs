@@ -72,17 +72,26 @@ pub fn t_recorded(ctx: TcContext) -> i32 {
 }
 
 /// The whole floor, and an event for each packet.
-#[xdp(frags)]
-pub fn x_event(ctx: XdpContext) -> u32 {
-    floor::packet(ctx.data(), ctx.data_end());
-    floor::event();
-    XDP_PASS
-}
-
 #[classifier]
 pub fn t_event(ctx: TcContext) -> i32 {
     floor::packet(ctx.data(), ctx.data_end());
-    floor::event();
+    floor::empty_event();
+    TC_ACT_UNSPEC
+}
+
+#[classifier]
+pub fn t_event_close(ctx: TcContext) -> i32 {
+    floor::packet(ctx.data(), ctx.data_end());
+    floor::event_of_a_close();
+    TC_ACT_UNSPEC
+}
+
+/// The same of the floor with last headers, which it tells.
+#[classifier]
+pub fn t_event_reset(ctx: TcContext) -> i32 {
+    if let Some((long, area)) = floor::recorded(ctx.data(), ctx.data_end()) {
+        floor::event_of_a_reset(long, area);
+    }
     TC_ACT_UNSPEC
 }
 

@@ -28,7 +28,7 @@ pub static AREAS: Array<Area, 1024> = Array::new();
 #[btf_map]
 pub static COUNTS: PerCpuArray<u64, 4> = PerCpuArray::new();
 
-/// What the least event is written to.
+/// What events are written to.
 #[btf_map]
 pub static RING: RingBuf<u64, 1048576> = RingBuf::new();
 

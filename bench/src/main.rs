@@ -115,7 +115,7 @@ fn run(args: &Args) -> Result<bool> {
     let rows: Vec<&str> = ROWS
         .iter()
         .map(|r| r.name)
-        .chain(EVENT_ROWS.iter().map(|r| r.0))
+        .chain(EVENT_ROWS.iter().map(|r| r.name))
         .chain([READING, PROGRAMS])
         .chain(offline::ROWS)
         .chain([AGENT])
@@ -186,14 +186,14 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
     };
     let (small, large): (Vec<&Row>, Vec<&Row>) =
         ROWS.iter().filter(|r| wanted(r.name)).partition(|r| r.connections <= 65_536);
-    let events: Vec<_> = EVENT_ROWS.iter().filter(|r| wanted(r.0)).collect();
+    let events: Vec<_> = EVENT_ROWS.iter().filter(|r| wanted(r.name)).collect();
     if !small.is_empty() || !events.is_empty() || wanted(READING) || wanted(PROGRAMS) {
         let mut stand = Stand::recorded(sizes)?;
         packet_rows(&mut stand, &small, effort, report)?;
         for row in events {
             for hook in [Hook::TcIngress, Hook::TcEgress] {
-                eprintln!("bench: {}, {}", row.0, hook.name());
-                report.events.push(packets::event(&mut stand.player, &mut stand.agent, *row, hook, effort)?);
+                eprintln!("bench: {}, {}", row.name, hook.name());
+                report.events.push(packets::event(&mut stand.player, &mut stand.agent, row, hook, effort)?);
             }
         }
         if wanted(READING) {

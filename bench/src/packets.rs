@@ -252,10 +252,23 @@ pub struct EventFigures {
     pub ratio: Spread,
     /// What an empty entry in a ring buffer adds to the floor, in floors: no event can add less.
     pub least: Spread,
+    /// What an entry adds that holds as many bytes: for a reset of the floor with last headers, which are in it.
+    pub as_long: Spread,
     pub notes: Vec<String>,
 }
 
-pub const EVENT_ROWS: [(&str, Ending); 2] = [("event-close", Ending::Close), ("event-reset", Ending::Reset)];
+/// A row of events: what is played, and the programs of [`Player::floor`] whose difference is what as long an entry adds.
+#[derive(Clone, Copy, Debug)]
+pub struct EventRow {
+    pub name: &'static str,
+    ending: Ending,
+    as_long: [&'static str; 2],
+}
+
+pub const EVENT_ROWS: [EventRow; 2] = [
+    EventRow { name: "event-close", ending: Ending::Close, as_long: ["floor", "event_close"] },
+    EventRow { name: "event-reset", ending: Ending::Reset, as_long: ["recorded", "event_reset"] },
+];
 
 /// Plays a short conversation step by step, each step a call of its own: the step of an acknowledgement without an
 /// event is compared with the last one, which has one.
@@ -265,7 +278,7 @@ pub const EVENT_ROWS: [(&str, Ending); 2] = [("event-close", Ending::Close), ("e
 pub fn event(
     player: &mut Player,
     agent: &mut Agent,
-    (row, ending): (&'static str, Ending),
+    row: &EventRow,
     hook: Hook,
     effort: Effort,
 ) -> Result<EventFigures> {
@@ -273,24 +286,34 @@ pub fn event(
     const CONNECTIONS: u32 = 512;
     /// The acknowledgement, in [`Conversation::reported`].
     const QUIET: usize = 4;
-    let conversation = Conversation::reported(ending);
+    let conversation = Conversation::reported(row.ending);
     let last = conversation.frames.len() - 1;
     player.conversation(&conversation)?;
     player.clear()?;
     agent.clear()?;
     let start = Play::new(&conversation, CONNECTIONS, true);
     let floor = |name| player.floor(hook, name);
-    let programs = [floor("empty")?, floor("floor")?, agent.program(hook)?, floor("event")?];
-    let mut plays = [start; 4];
+    let [without, with] = row.as_long;
+    // What plays the last step, and what plays those before it: the rooms in a ring buffer are then as long unused, and as
+    // far from all caches, as ours are.
+    let programs = [
+        [floor("empty")?, floor("empty")?],
+        [floor("floor")?, floor("floor")?],
+        [agent.program(hook)?, agent.program(hook)?],
+        [floor("event")?, floor("floor")?],
+        [floor(without)?, floor(without)?],
+        [floor(with)?, floor(without)?],
+    ];
+    let mut plays = [start; 6];
     let passes = effort.rounds as usize * 8;
-    let mut steps = vec![[[0.0; 4]; 2]; passes];
+    let mut steps = vec![[[0.0; 6]; 2]; passes];
     let mut seen = 0;
     for pass in &mut steps {
         for (i, (program, play)) in programs.iter().zip(&mut plays).enumerate() {
             for step in 0..=last {
                 agent.drain();
                 player.drain();
-                let figure = player.run(hook, program, play, CONNECTIONS)?;
+                let figure = player.run(hook, &program[usize::from(step < last)], play, CONNECTIONS)?;
                 if step == QUIET {
                     pass[0][i] = figure;
                 }
@@ -306,17 +329,20 @@ pub fn event(
     let net = |step: usize, program: usize| steps.iter().map(move |p| p[step][program] - p[step][0]);
     let ratio =
         steps.iter().map(|[quiet, event]| ((event[2] - event[0]) - (quiet[2] - quiet[0])) / (quiet[1] - quiet[0]));
-    let least = steps.iter().map(|[quiet, _]| (quiet[3] - quiet[1]) / (quiet[1] - quiet[0]));
+    let adds = |with: usize, without: usize| {
+        Spread::of(steps.iter().map(move |[quiet, event]| (event[with] - event[without]) / (quiet[1] - quiet[0])))
+    };
     let expected = u64::from(CONNECTIONS) * passes as u64;
     let notes = if seen == expected { vec![] } else { vec![format!("{seen} events for {expected} packets")] };
     Ok(EventFigures {
-        row,
+        row: row.name,
         hook,
         floor: Spread::of(net(0, 1)),
         quiet: Spread::of(net(0, 2)),
         event: Spread::of(net(1, 2)),
         ratio: Spread::of(ratio),
-        least: Spread::of(least),
+        least: adds(3, 1),
+        as_long: adds(5, 4),
         notes,
     })
 }

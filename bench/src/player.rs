@@ -7,6 +7,7 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray, RingBuf};
 use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use monitor::capture::loader;
+use monitor::config::defaults;
 use std::time::Duration;
 
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../ebpf/floor.bpf.o");
@@ -179,6 +180,9 @@ pub struct Player {
     ethertype: [u8; 2],
 }
 
+/// The floor with an empty event; with one as long as that of a close; and `recorded` with one as long as that of a reset.
+pub const EVENTS: [&str; 3] = ["event", "event_close", "event_reset"];
+
 /// The longest conversation, in packets.
 const ROOM: u32 = 4096;
 
@@ -189,11 +193,13 @@ impl Player {
             .map_max_entries("TABLE", slots)
             .map_max_entries("LONG_TABLE", long_slots)
             .map_max_entries("AREAS", long_slots)
+            .map_max_entries("RING", defaults::RING_BYTES)
             .map_max_entries("FRAMES", ROOM)
             .load(OBJECT)
             .context("cannot load the floor object")?;
         for kind in Kind::ALL {
-            for name in ["empty", "parse", "floor", "recorded", "event", "play"] {
+            let events = if kind == Kind::Tc { &EVENTS[..] } else { &[] };
+            for name in ["empty", "parse", "floor", "recorded", "play"].iter().chain(events) {
                 let name = kind.program(name);
                 let program = ebpf.program_mut(&name).with_context(|| format!("no program {name}"))?;
                 let loaded = match kind {
@@ -219,8 +225,8 @@ impl Player {
         })
     }
 
-    /// One of the floor programs: `empty`, `parse`, `floor`, `recorded`, which also keeps each connection's last headers, or `event`,
-    /// which is the floor with an empty event.
+    /// One of the floor programs: `empty`, `parse`, `floor`, `recorded`, which also keeps each connection's last headers, or, at TC,
+    /// one of [`EVENTS`].
     pub fn floor(&self, hook: Hook, name: &str) -> Result<ProgramFd> {
         let name = hook.kind().program(name);
         let program = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
