@@ -8,6 +8,7 @@ use crate::traffic::conversation::Ending;
 use crate::traffic::segment::Link;
 use anyhow::{Result, ensure};
 use aya::programs::ProgramFd;
+use monitor_common::event::{Ended, FaultlessRecorded};
 use serde::Serialize;
 
 /// What is played.
@@ -269,6 +270,9 @@ pub const EVENT_ROWS: [EventRow; 2] = [
     EventRow { name: "event-close", ending: Ending::Close, as_long: ["floor", "event_close"] },
     EventRow { name: "event-reset", ending: Ending::Reset, as_long: ["recorded", "event_reset"] },
 ];
+
+// As long as the reports: see the events in bench-ebpf/src/floor.rs.
+const _: () = assert!(size_of::<Ended>() == 7 * 8 && size_of::<FaultlessRecorded>() == 131 * 8);
 
 /// Plays a short conversation step by step, each step a call of its own: the step of an acknowledgement without an
 /// event is compared with the last one, which has one.
