@@ -75,7 +75,7 @@ pub fn thinned() -> Vec<Check> {
 }
 
 /// A path as bad as a radio link; which segments suffer is the same in every run. Once an end closes it still loses some, but neither
-/// doubles nor delays: the last acknowledgement's copy would find a closed socket, which answers it with a RST (RFC 9293 3.5.2).
+/// doubles nor delays: a doubled FIN is acknowledged twice, and a closed socket answers the second with a RST (RFC 9293 3.5.2).
 struct Rough {
     chance: Chance,
     lost: u32,
