@@ -344,6 +344,14 @@ pub fn ended_well(c: &Core) -> bool {
     predict::is_undisturbed(c) && c.half[0].rst_count | c.half[1].rst_count == 0
 }
 
+/// Whether a life that ends because the next one begins was broken off: it was neither reset nor closed, which was told when it
+/// happened, so that what there is to say of it is said now, with its evidence.
+#[inline(always)]
+pub fn is_broken_off(c: &Core) -> bool {
+    let (a, b) = (c.half[0].flags, c.half[1].flags);
+    a & b & half::SEEN != 0 && (a | b) & half::RST == 0 && c.phase() != Phase::TimeWait
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

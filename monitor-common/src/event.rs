@@ -18,7 +18,8 @@ pub mod why {
     pub const CLOSE: u8 = 1 << 2;
     /// First occurrence of a hard anomaly.
     pub const HARD_ANOMALY: u8 = 1 << 3;
-    /// The 4-tuple begins a new life: the connection is the old one, as it was. Not if nothing was wrong with it.
+    /// The 4-tuple begins a new life: the connection is the old one, as it was, with its evidence if it was broken off
+    /// ([`crate::engine::is_broken_off`]). Not if nothing was wrong with it.
     pub const REUSED: u8 = 1 << 4;
     /// One of the first segments of a speaker after its own effective RST, other than a RST
     /// ([`crate::engine::REPORTED_AFTER_RESET`] within [`crate::tracker::AFTER_RESET_NS`]): whether it lives on.

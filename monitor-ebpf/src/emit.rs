@@ -48,14 +48,22 @@ pub fn report(hooked: u32, now_ns: u64) {
         brief(hooked, &head, now_ns);
         return;
     }
+    evident(hooked, &head, now_ns);
+}
+
+/// A report with all that there is.
+#[inline(always)]
+fn evident(hooked: u32, head: &Head, now_ns: u64) {
+    let Some(scratch) = scratch(hooked) else { return };
+    let Some(c) = table::core(scratch.slot) else { return };
     if c.noted == 0 {
-        recorded(hooked, &head, now_ns);
+        recorded(hooked, head, now_ns);
         return;
     }
     match EVIDENCE.get_ptr(&scratch.slot) {
         // SAFETY: a map value; see `enter`. One of the slot's former connection is none of this one's.
-        Some(e) if unsafe { (*e).created_ns } == c.created_ns => full(hooked, &head, e, now_ns),
-        _ => recorded(hooked, &head, now_ns),
+        Some(e) if unsafe { (*e).created_ns } == c.created_ns => full(hooked, head, e, now_ns),
+        _ => recorded(hooked, head, now_ns),
     }
 }
 
@@ -111,12 +119,17 @@ pub fn enter(hooked: u32, writer: Direction, now_ns: u64) -> u8 {
 pub fn reused(hooked: u32, now_ns: u64) {
     let Some(scratch) = scratch(hooked) else { return };
     let Some(c) = table::core(scratch.slot) else { return };
-    if engine::ended_well(c) || no_room_for_cheap(scratch) {
+    let broken_off = engine::is_broken_off(c);
+    if engine::ended_well(c) || (!broken_off && no_room_for_cheap(scratch)) {
         return;
     }
     scratch.notes.clear();
     let head = Head { why: why::REUSED, effect: NO_RESET, phase: c.phase() as u8, lost: 0 };
-    brief(hooked, &head, now_ns);
+    if broken_off {
+        evident(hooked, &head, now_ns);
+    } else {
+        brief(hooked, &head, now_ns);
+    }
 }
 
 #[inline(always)]

@@ -198,6 +198,10 @@ impl Pipeline {
         let bits = full.event.why;
         let c = &full.event.connection;
         let life = life_of(c);
+        if bits & why::REUSED != 0 {
+            self.on_broken_off(full, life);
+            return;
+        }
         self.follow(full, life);
         if bits & why::RESET != 0 {
             self.on_reset(full, life, search);
@@ -219,11 +223,26 @@ impl Pipeline {
         if let Some(resets) = self.waiting_resets(&life) {
             resets.count(c);
         }
-        if event.why & why::CLOSE != 0 {
-            self.on_ended(&Ended::of(c, event.time_ns));
+        if event.why & why::CLOSE == 0 {
+            // Of a life that a reset ended: it had its finding.
+            return;
         }
+        self.on_ended(&Ended::of(c, event.time_ns));
         if is_desynced(c) || lives_with_a_fault(c) {
             self.hold(History::from_brief(event), life);
+        }
+    }
+
+    /// The next life of the 4-tuple began where this one neither was reset nor had closed.
+    fn on_broken_off(&mut self, full: &FullEvent, life: Life) {
+        let c = &full.event.connection;
+        if let Some(resets) = self.waiting_resets(&life) {
+            resets.count(c);
+        }
+        if silent::is_worth_an_end(c) {
+            let mut history = History::from_parts(c, &full.evidence, &full.recorder);
+            history.end = End::Silent;
+            self.on_end(history);
         }
     }
 

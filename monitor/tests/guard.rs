@@ -161,30 +161,35 @@ fn kernel_and_host_agree_on_how_lives_end() {
         frame[18..20].copy_from_slice(&id.to_be_bytes());
         frame
     };
-    // The client's and the server's first number; whether somebody tries a RST far outside the window, and whether the last
-    // acknowledgement is seen.
+    // The client's and the server's first number; whether somebody tries a RST far outside the window, the client sends again
+    // what was acknowledged and the server acknowledges what was never sent, and the last acknowledgement is seen.
     let lives = [
-        (1_000, 5_000, false, false),
-        (900_000, 7_000, false, true),
-        (2_000_000, 9_000, true, true),
-        (3_000_000, 11_000, false, true),
+        (1_000, 5_000, false, false, false),
+        (900_000, 7_000, false, false, true),
+        (2_000_000, 9_000, true, false, true),
+        (3_000_000, 11_000, false, true, false),
+        (4_000_000, 13_000, false, false, true),
     ];
     let mut frames = Vec::new();
-    for (c, s, attempt, closes) in lives {
+    for (c, s, attempt, ahead, closes) in lives {
+        let end = c + 101;
         frames.extend([
             say(true, c, 0, SYN, 0),
             say(false, s, c + 1, SYN | ACK, 0),
             say(true, c + 1, s + 1, ACK, 0),
             say(true, c + 1, s + 1, ACK, 100),
-            say(false, s + 1, c + 101, ACK, 200),
-            say(true, c + 101, s + 201, ACK, 0),
+            say(false, s + 1, end, ACK, 200),
+            say(true, end, s + 201, ACK, 0),
         ]);
         if attempt {
             frames.push(say(false, s + 500_000_000, 0, RST, 0));
         }
-        frames.extend([say(false, s + 201, c + 101, FIN | ACK, 0), say(true, c + 101, s + 202, FIN | ACK, 0)]);
+        if ahead {
+            frames.extend([say(true, c + 1, s + 201, ACK, 100), say(false, s + 201, end + 500_000_000, ACK, 0)]);
+        }
+        frames.extend([say(false, s + 201, end, FIN | ACK, 0), say(true, end, s + 202, FIN | ACK, 0)]);
         if closes {
-            frames.push(say(false, s + 202, c + 102, ACK, 0));
+            frames.push(say(false, s + 202, end + 1, ACK, 0));
         }
     }
     for through in Through::ALL {
@@ -194,7 +199,9 @@ fn kernel_and_host_agree_on_how_lives_end() {
             guard.frame("ends", number as u64, time_ns, frame).unwrap_or_else(|e| panic!("{e}"));
         }
         guard.state("ends").unwrap_or_else(|e| panic!("{e}"));
-        // Three closes, of which two in good order; the attempt, and that its connection makes room for the next.
-        assert_eq!((guard.compared.events, guard.compared.ended), (3 + 1 + 1, 2), "{through:?}");
+        // Three closes, of which two in good order; the attempt, and that its connection makes room for the next; and, with its
+        // evidence, the life that was not closed.
+        let c = &guard.compared;
+        assert_eq!((c.events, c.ended, c.with_evidence), (3 + 1 + 1 + 1, 2, 1), "{through:?}");
     }
 }

@@ -86,6 +86,8 @@ pub struct Compared {
     pub events: u64,
     /// Of these, ends of lives with which nothing was wrong.
     pub ended: u64,
+    /// Those with anomalies of that life.
+    pub with_evidence: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -252,6 +254,8 @@ impl Guard {
                     unused_cleared(&mut host.evidence);
                     stale_notes_cleared(&mut kernel.event.notes);
                     stale_notes_cleared(&mut host.event.notes);
+                    let anomalies: u32 = host.evidence.ledger.iter().map(|l| l.used).sum();
+                    self.compared.with_evidence += u64::from(anomalies > 0);
                     same(&at, "a report with evidence", &kernel, &host)?;
                 }
                 (_, host) => {

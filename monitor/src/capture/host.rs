@@ -7,6 +7,7 @@
 
 use super::payload::Payload;
 use super::sweep::{Pressure, limit_ns};
+use crate::diagnose::silent;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -157,15 +158,13 @@ impl Engine {
         if predicted == Predicted::Yes {
             return Tracked { ended: None, report: Report::None, passed_over: false };
         }
-        let why = engine::why(&slot.connection, dir, notes);
+        let c = &slot.connection;
+        debug_assert!(!engine::ended_well(c) || !silent::is_worth_an_end(c), "{c:?}");
+        let why = engine::why(c, dir, notes);
         let report = if why == 0 {
             Report::None
         } else if engine::needs_evidence(why, notes) {
-            Report::Full(Box::new(FullEvent {
-                event: event(slot, packet, notes, hook, why, tag::FULL, now_ns),
-                evidence: slot.evidence.as_deref().copied().unwrap_or_default(),
-                recorder: slot.recorder,
-            }))
+            full(slot, event(slot, packet, notes, hook, why, tag::FULL, now_ns))
         } else if engine::ended_well(&slot.connection) {
             Report::Ended(Ended::of(&slot.connection, now_ns))
         } else {
@@ -285,9 +284,16 @@ pub fn reused(former: &Slot, packet: &Packet, hook: Hook, now_ns: u64) -> Report
     }
     let mut notes = Notes::default();
     notes.clear();
-    let mut e = event(former, packet, &notes, hook, why::REUSED, tag::BRIEF, now_ns);
-    e.phase = former.connection.phase() as u8;
-    Report::Brief(Box::new(e))
+    let broken_off = engine::is_broken_off(&former.connection);
+    let tag = if broken_off { tag::FULL } else { tag::BRIEF };
+    let mut event = event(former, packet, &notes, hook, why::REUSED, tag, now_ns);
+    event.phase = former.connection.phase() as u8;
+    if broken_off { full(former, event) } else { Report::Brief(Box::new(event)) }
+}
+
+fn full(slot: &Slot, event: Event) -> Report {
+    let evidence = slot.evidence.as_deref().copied().unwrap_or_default();
+    Report::Full(Box::new(FullEvent { event, evidence, recorder: slot.recorder }))
 }
 
 fn event(slot: &Slot, packet: &Packet, notes: &Notes, hook: Hook, why: u8, tag: u32, now_ns: u64) -> Event {

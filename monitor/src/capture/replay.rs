@@ -1,10 +1,10 @@
 //! Capture files through the same tracker and diagnosis as live packets.
 
-use super::host::{Engine, MOST_CONNECTIONS, Report, Slot};
+use super::host::{Engine, MOST_CONNECTIONS, Report, Slot, reused};
 use super::payload;
 use crate::diagnose::silent;
 use crate::finding::{Endpoint, Finding, VERSION};
-use crate::history::{End, History};
+use crate::history::{End, History, PayloadFacts};
 use crate::later::LATER_NS;
 use crate::pipeline::{Pipeline, Settings};
 use crate::relatives;
@@ -245,20 +245,35 @@ impl Replay {
             payload::look(&mut slot.payload, packet.data, offset, parsed, now_ns);
             facts = slot.payload.as_ref().map(|p| p.facts());
         });
-        if let Some(former) = tracked.ended {
-            self.end_of_life(&former, End::Silent, false, sink)?;
-        }
         self.visits = (self.visits + VISITS_PER_PACKET).min(MOST_VISITS);
-        match &tracked.report {
+        if let Some(former) = tracked.ended {
+            let report = reused(&former, &self.packet, Hook::Ingress, now_ns);
+            self.report(&report, payload::facts(&former.payload), summary);
+            if self.options.connections {
+                sink(Output::Connection(Box::new(connection_line(&former))))?;
+            }
+        }
+        self.report(&tracked.report, facts.unwrap_or_default(), summary);
+        if self.options.segments {
+            sink(Output::Segment(self.segment_line(packet.frame, packet.time_ns)))?;
+        }
+        if self.engine.is_full() {
+            self.make_room(summary, sink)?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, report: &Report, facts: PayloadFacts, summary: &mut Summary) {
+        match report {
             Report::None => {}
             Report::Ended(life) => self.pipeline.on_ended(life),
             Report::Brief(event) => {
-                self.pipeline.set_payload(facts.unwrap_or_default());
+                self.pipeline.set_payload(facts);
                 self.pipeline.on_brief(event);
             }
             Report::Full(full) => {
                 let (engine, visits) = (&self.engine, &mut self.visits);
-                self.pipeline.set_payload(facts.unwrap_or_default());
+                self.pipeline.set_payload(facts);
                 self.pipeline.on_full(full, &mut |stray, reset_by, found| {
                     let Some(left) = visits.checked_sub(engine.len() as u64) else {
                         summary.unsearched += 1;
@@ -269,13 +284,6 @@ impl Replay {
                 });
             }
         }
-        if self.options.segments {
-            sink(Output::Segment(self.segment_line(packet.frame, packet.time_ns)))?;
-        }
-        if self.engine.is_full() {
-            self.make_room(summary, sink)?;
-        }
-        Ok(())
     }
 
     #[cold]

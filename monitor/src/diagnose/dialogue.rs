@@ -15,7 +15,7 @@ use monitor_common::recorder::{RECORDS, Recorder};
 use monitor_common::segment::{Segment, flags, opt, packet};
 use monitor_common::seq::SeqNum;
 use monitor_common::tracker::close::Effect;
-use monitor_common::tracker::notes::Notes;
+use monitor_common::tracker::notes::{NO_RESET, Notes};
 use monitor_common::tracker::state::{Connection, Hook};
 use monitor_common::tracker::{self, MS};
 
@@ -399,6 +399,18 @@ impl Dialogue {
         }
         if engine::starts_new_life(&self.connection.parts(), dir, s) {
             let former = engine::Former::of(&mut self.connection.parts(), &mut self.recorder, dir);
+            if engine::is_broken_off(&self.connection) && !engine::ended_well(&self.connection) {
+                let event = Event {
+                    tag: tag::FULL,
+                    time_ns: self.now_ns,
+                    why: why::REUSED,
+                    effect: NO_RESET,
+                    phase: self.connection.phase() as u8,
+                    connection: self.connection,
+                    ..Event::default()
+                };
+                self.reports.push(FullEvent { event, evidence: self.evidence, recorder: self.recorder });
+            }
             self.connection = Connection::default();
             engine::restart(&mut self.connection.parts(), &former, dir, s, self.now_ns);
             self.evidence = Evidence { created_ns: self.connection.created_ns, ..Evidence::default() };

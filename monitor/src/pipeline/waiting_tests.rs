@@ -124,3 +124,26 @@ fn a_flood_is_told_early_and_does_not_grow() {
     assert_eq!((p.pending.len(), found), (KEPT_PENDING, 100));
     assert_eq!(p.waiting.len(), KEPT_PENDING);
 }
+
+/// A client whose server is gone sends again and again, gives up without a word, and comes back with the same port; the server,
+/// started anew, answers. What ended the first life is told with its evidence.
+#[test]
+fn a_life_that_the_next_one_breaks_off_is_judged_with_its_evidence() {
+    everywhere(|d| {
+        d.handshake().exchange(Client, 300).exchange(Server, 500);
+        let left = d.snd_nxt(Client);
+        d.send_lost(Client, data(100));
+        for wait in [200, 400, 800, 1600] {
+            d.wait_ms(wait).send_lost(Client, data(100).seq(left));
+        }
+        let first = life_of(d.connection());
+        d.wait_ms(3000).send(Client, syn().seq(1_000_000));
+        d.send(Server, syn_ack().seq(2_000_000).acking(1_000_001));
+        assert_ne!(life_of(d.connection()), first);
+        let (mut p, mut found) = run(d, Vec::new());
+        flush(&mut p, d, u64::MAX, &mut found);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].anomalies.iter().any(|a| a.name == "rto_backoff"), "{:?}", found[0].anomalies);
+        assert!(!found[0].evidence.is_empty());
+    });
+}
