@@ -63,22 +63,16 @@ const OBSTACLES: &[(&str, &str)] = &[
     ("non-tcp", "a nanosecond, which is the resolution"),
     (
         "event-close",
-        "an entry alone adds 0.35 to 0.55 to a floor (its columns); a packet that ends a connection costs 1.3 floors more than a settled one without any report",
+        "an entry alone adds 0.35 to 0.55 to a floor (its columns); a packet that ends a connection costs 1.1 floors more than a settled one without any report",
     ),
     (
         "event-reset",
-        "an entry as long alone adds 1 to 1.9 to a floor (its columns); a packet that ends a connection costs 0.8 floors more than a settled one without any report",
+        "an entry as long alone adds 1 to 1.9 to a floor (its columns); a packet that ends a connection costs 0.7 floors more than a settled one without any report",
     ),
-    ("veth-in", "the floor programs lose up to 4 %; rounds differ by 4 % and more"),
-    ("veth-out", "the floor programs lose up to 4 %; rounds differ by 4 % and more"),
-    (
-        "veth-in-to-empty",
-        "a run of the floor programs is 2 % of the stream itself (in place); rounds differ by 4 % and more",
-    ),
-    (
-        "veth-out-to-empty",
-        "a run of the floor programs is 2 % of the stream itself (in place); rounds differ by 4 % and more",
-    ),
+    ("veth-in", "the floor programs lose 2 to 4 % themselves (by turns)"),
+    ("veth-out", "the floor programs lose 2 to 4 % themselves (by turns)"),
+    ("veth-in-to-empty", "a run of the floor programs is 2 % of the stream itself (in place)"),
+    ("veth-out-to-empty", "a run of the floor programs is 2 % of the stream itself (in place)"),
     ("routed-1", "the floor alone is 0.35 to 0.4 where connection tracking is fast"),
 ];
 

@@ -66,9 +66,9 @@ pub struct Routed {
 /// CPUs of the two ends.
 const CLIENT_CPU: &str = "0";
 const SERVER_CPU: &str = "1";
-const WATCHED: &str = "whyrst0";
+pub const WATCHED: &str = "whyrst0";
 const PEER: &str = "whyrst1";
-const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
+pub const ADDRESSES: [&str; 2] = ["192.0.2.1", "192.0.2.2"];
 const PORT: &str = "5222";
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,13 +102,13 @@ struct Transfer {
 }
 
 /// Two namespaces and the pair between them.
-struct Pair {
-    here: Namespace,
-    there: Namespace,
+pub struct Pair {
+    pub here: Namespace,
+    pub there: Namespace,
 }
 
 impl Pair {
-    fn new() -> Result<Pair> {
+    pub fn new() -> Result<Pair> {
         let (here, there) = (Namespace::new("here")?, Namespace::new("there")?);
         here.ip(&["link", "add", WATCHED, "type", "veth", "peer", "name", PEER, "netns", &there.name])?;
         for (namespace, link, address) in [(&here, WATCHED, ADDRESSES[0]), (&there, PEER, ADDRESSES[1])] {
@@ -188,7 +188,7 @@ pub fn in_place(whyrst: &Path, folder: &Path, rounds: u32, seconds: u32) -> Resu
 
 /// What is attached to the watched end; dropped, it is gone.
 #[derive(Default)]
-struct Attached {
+pub struct Attached {
     _links: Vec<FdLink>,
     _agent: Option<process::Agent>,
     /// Numbers of the programs.
@@ -211,8 +211,8 @@ fn attached(with: With, here: &Namespace, whyrst: &Path, folder: &Path) -> Resul
     };
     match with {
         With::Nothing => Ok(Attached::default()),
-        With::Empty => both_ways(here, "t_empty"),
-        With::Floor => both_ways(here, "t_floor"),
+        With::Empty => both_ways(&mut floors(65_536)?, here, "t_empty"),
+        With::Floor => both_ways(&mut floors(65_536)?, here, "t_floor"),
         With::Agent => agent(&[]),
         With::AgentNative => agent(&["--ingress", "xdp"]),
     }
@@ -226,11 +226,11 @@ fn newest(name: &str) -> Option<u32> {
 
 /// A program of the floor object at both TC hooks. Both are one program with one table: what one way writes the other
 /// reads, as the agent's do.
-fn both_ways(here: &Namespace, name: &str) -> Result<Attached> {
-    // As many connections as the agent takes by default.
-    let mut ebpf = floors(65_536)?;
+pub fn both_ways(ebpf: &mut Ebpf, here: &Namespace, name: &str) -> Result<Attached> {
     let program: &mut SchedClassifier = ebpf.program_mut(name).context("a program is missing")?.try_into()?;
-    program.load()?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
     let mut out = Attached { programs: vec![program.info()?.id()], ..Attached::default() };
     let _visit = Visit::to(here)?;
     for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
@@ -240,7 +240,7 @@ fn both_ways(here: &Namespace, name: &str) -> Result<Attached> {
     Ok(out)
 }
 
-fn floors(connections: u32) -> Result<Ebpf> {
+pub fn floors(connections: u32) -> Result<Ebpf> {
     Ok(EbpfLoader::new().map_max_entries("TABLE", connections).map_max_entries("FRAMES", 16).load(OBJECT)?)
 }
 

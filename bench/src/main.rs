@@ -20,6 +20,7 @@ mod programs;
 mod report;
 mod statistics;
 mod traffic;
+mod turns;
 
 use agent::Agent;
 use anyhow::{Context, Result, ensure};
@@ -120,6 +121,7 @@ fn run(args: &Args) -> Result<bool> {
         .chain(offline::ROWS)
         .chain([AGENT])
         .chain(harm::ROWS)
+        .chain([turns::ROW])
         .collect();
     if args.list {
         println!("{}", rows.join("\n"));
@@ -235,6 +237,15 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
             Err(e) => report.left_out.push(format!("the routed path: {e:#}")),
         }
     }
+    if wanted(turns::ROW) {
+        eprintln!("bench: {}", turns::ROW);
+        let sizes = Sizes { connections: defaults::MAX_CONNECTIONS, ..sizes };
+        let rounds = args.rounds.unwrap_or(if args.quick { 20 } else { 600 });
+        match turns::measure(&mut Agent::load(sizes)?, rounds) {
+            Ok(turns) => report.turns = turns,
+            Err(e) => report.left_out.push(format!("streams by turns: {e:#}")),
+        }
+    }
     if !offline::ROWS.iter().any(|r| wanted(r)) && !wanted(AGENT) && !wanted(harm::ROWS[0]) && !wanted(harm::ROWS[2]) {
         return Ok(());
     }
@@ -254,7 +265,7 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
     }
     if wanted(harm::ROWS[0]) {
         eprintln!("bench: {}", harm::ROWS[0]);
-        let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 15 });
+        let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 7 });
         match harm::veth(&whyrst, folder.path(), rounds, if args.quick { 1 } else { 2 }) {
             Ok(bulk) => report.bulk = bulk,
             Err(e) => report.left_out.push(format!("bulk transfers: {e:#}")),

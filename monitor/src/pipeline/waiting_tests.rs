@@ -125,17 +125,48 @@ fn a_flood_is_told_early_and_does_not_grow() {
     assert_eq!(p.waiting.len(), KEPT_PENDING);
 }
 
+/// The client's last data is never acknowledged, however often it sends it.
+fn unanswered(d: &mut Dialogue) {
+    d.handshake().exchange(Client, 300).exchange(Server, 500);
+    let left = d.snd_nxt(Client);
+    d.send_lost(Client, data(100));
+    for wait in [200, 400, 800, 1600] {
+        d.wait_ms(wait).send_lost(Client, data(100).seq(left));
+    }
+}
+
+/// The client's kernel says that it gave up; then the table's sweep finds the connection silent, and at last the server's host comes
+/// back and resets what it does not know.
+#[test]
+fn a_life_that_its_kernel_gave_up_is_told_once_and_a_reset_replaces_it() {
+    everywhere(|d| {
+        unanswered(d);
+        let gone = d.open(End::Open);
+        let mut p = Pipeline::new(LIVE, 1, None);
+        let mut found = Vec::new();
+        p.on_timeout(gone.clone(), d.now_ns());
+        p.on_timeout(gone, d.now_ns());
+        p.on_end(d.open(End::Silent));
+        flush(&mut p, d, d.now_ns() + SECOND, &mut found);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].kind, found[0].id), (FindingKind::Degraded, 1));
+        let (seq, reports) = (d.snd_nxt(Server), d.reports.len());
+        d.wait_ms(60_000).send(Server, reply(seq));
+        for report in &d.reports[reports..] {
+            p.on_full(report, &mut |_, _, _| {});
+        }
+        flush(&mut p, d, u64::MAX, &mut found);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[1].kind, found[1].id), (FindingKind::Reset, 1));
+    });
+}
+
 /// A client whose server is gone sends again and again, gives up without a word, and comes back with the same port; the server,
 /// started anew, answers. What ended the first life is told with its evidence.
 #[test]
 fn a_life_that_the_next_one_breaks_off_is_judged_with_its_evidence() {
     everywhere(|d| {
-        d.handshake().exchange(Client, 300).exchange(Server, 500);
-        let left = d.snd_nxt(Client);
-        d.send_lost(Client, data(100));
-        for wait in [200, 400, 800, 1600] {
-            d.wait_ms(wait).send_lost(Client, data(100).seq(left));
-        }
+        unanswered(d);
         let first = life_of(d.connection());
         d.wait_ms(3000).send(Client, syn().seq(1_000_000));
         d.send(Server, syn_ack().seq(2_000_000).acking(1_000_001));
