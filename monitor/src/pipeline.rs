@@ -242,6 +242,7 @@ impl Pipeline {
         if silent::is_worth_an_end(c) {
             let mut history = History::from_parts(c, &full.evidence, &full.recorder);
             history.end = End::Silent;
+            history.slot = Some(full.event.slot);
             self.on_end(history);
         }
     }
