@@ -74,3 +74,58 @@ fn other(relative: &Relative, by: String) -> Related {
         by,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnose::dialogue::*;
+    use crate::report;
+    use monitor_common::flow::v4;
+
+    /// Packets that strayed past a translator are reset, by which the connection that they were part of breaks: each finding
+    /// names the other, for as long as one can be the other's doing.
+    #[test]
+    fn stray_packets_and_the_connection_that_they_broke_name_each_other() {
+        everywhere(|d| {
+            d.handshake().exchange(Client, 300).send(Server, abort());
+            let mut strays = d.history();
+            let told = |h: &History, id| report::finding(h, &|t| t, id, None).expect("a reset is told");
+            let another_cause = told(&strays, 1);
+            let shared = strays.endpoint(d.direction(Server));
+            // The client as the server knows it when translated.
+            let server = d.direction(Server).index();
+            let (addr, port) = (strays.connection.key.addr[server], strays.connection.key.port[server]);
+            let (key, from_client) = FlowKey::canonical(v4(0x0a00_00fe), 61_000, addr, port);
+            let translated = Endpoint::of(&key, from_client);
+            strays.relatives = vec![Relative {
+                key,
+                shared,
+                translated,
+                untranslated: strays.endpoint(d.direction(Client)),
+                number: 1,
+                other: 1,
+                exact: true,
+                shared_is_client: Some(false),
+            }];
+            let mut after = Aftermath::default();
+            assert_eq!(after.related(&strays, &another_cause), [], "no fault of address translation");
+            let found = told(&strays, 1);
+            assert_eq!((found.cause.as_str(), found.variant.as_deref()), ("nat_state_fault", Some("rebind")));
+            let named = after.related(&strays, &found);
+            assert_eq!(named.len(), 1);
+            assert_eq!((named[0].client, named[0].server, named[0].id), (translated, shared, None));
+            assert_eq!((&named[0].community_id, named[0].by.as_str()), (&community_id(&key), "nat_rebind"));
+
+            let mut broken = d.history();
+            broken.connection.key = key;
+            broken.time_ns += WINDOW_NS;
+            let other = told(&broken, 2);
+            let named = after.related(&broken, &other);
+            assert_eq!(named.len(), 1);
+            assert_eq!((named[0].id, &named[0].community_id), (Some(1), &found.community_id));
+            assert_eq!((named[0].client, named[0].server), (found.client, found.server));
+            broken.time_ns += 1;
+            assert_eq!(after.related(&broken, &other), [], "too late to be its doing");
+        });
+    }
+}
