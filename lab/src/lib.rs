@@ -27,6 +27,7 @@ pub mod guard;
 pub mod neighbour;
 pub mod netns;
 pub mod offload;
+pub mod one_cpu;
 pub mod packet;
 pub mod packet_socket;
 pub mod raw;

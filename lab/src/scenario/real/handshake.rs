@@ -12,6 +12,7 @@ use super::socket::{self, Unconnected};
 use super::wire::Wire;
 use crate::LabError;
 use crate::error::During;
+use crate::one_cpu::OneCpu;
 use crate::story::PATIENCE;
 use crate::topology::{Point, Topology};
 use crate::wait;
@@ -65,6 +66,10 @@ pub fn accept_queue_silence(topology: &Topology) -> Result<Produced, LabError> {
     wait::until("the accept queue to overflow", PATIENCE, || {
         Ok((Counters::read(&topology.server)?.get("TcpExtListenOverflows")? >= REFUSED).then_some(()))
     })?;
+    let taken = topology.server.connected_sockets(PORT)?;
+    if taken != WAITING + 1 {
+        return Err(LabError::Plot(format!("the accept queue took {taken} connections, not {}", WAITING + 1)));
+    }
     for (_, client) in &mut waiting.clients {
         // By default it would be tcp_retries2, a quarter of an hour.
         socket::user_timeout(client, Duration::from_secs(5))?;
@@ -123,6 +128,9 @@ fn overflow(topology: &Topology) -> Result<Waiting, LabError> {
     wait::until("the first connections to wait for accept", PATIENCE, || {
         Ok((topology.server.connected_sockets(PORT)? == WAITING).then_some(()))
     })?;
+    // Two handshakes that end on two CPUs at once can both find the last place free: the queue is checked without a lock
+    // (`tcp_v4_syn_recv_sock`), and there would be one place less to refuse.
+    let _one_cpu = OneCpu::here()?;
     // The router drops what would end the handshakes. The server repeats its SYN-ACKs after one
     // second, and then all clients answer at once.
     router::filter(&topology.router, &format!("tcp dport {PORT} tcp flags & (syn | ack) == ack counter drop"))?;
