@@ -20,11 +20,12 @@ mod programs;
 mod report;
 mod statistics;
 mod traffic;
-mod turns;
 
 use agent::Agent;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use harm::with::Ours;
+use harm::{in_place, routed, turns, veth};
 use monitor::capture::loader::Sizes;
 use monitor::config::defaults;
 use packets::{EVENT_ROWS, Effort, ROWS, Row};
@@ -77,7 +78,7 @@ struct Args {
     #[arg(long, value_name = "FILE", default_value = "bench/baseline.toml")]
     baseline: PathBuf,
     /// Measure floor and agent with this other runner, too (it plays a pcap to programs given by number), and
-    /// compare
+    /// compare; `--rounds` is the most turns of each row [default: 100]
     #[arg(long, value_name = "BPFRUN")]
     against: Option<PathBuf>,
 }
@@ -121,7 +122,6 @@ fn run(args: &Args) -> Result<bool> {
         .chain(offline::ROWS)
         .chain([AGENT])
         .chain(harm::ROWS)
-        .chain([turns::ROW])
         .collect();
     if args.list {
         println!("{}", rows.join("\n"));
@@ -139,7 +139,7 @@ fn run(args: &Args) -> Result<bool> {
         };
     }
     if let Some(bpfrun) = &args.against {
-        return compare::run(&mut Stand::new(sizes)?, bpfrun, args.cpu);
+        return compare::run(&mut Stand::new(sizes)?, bpfrun, args.cpu, args.rounds.unwrap_or(compare::MOST_TURNS));
     }
 
     let busy = machine::Busy::now();
@@ -227,12 +227,12 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
     }
     let beside = std::env::current_exe()?.with_file_name("whyrst");
     let whyrst: &Path = args.whyrst.as_deref().unwrap_or(&beside);
-    if wanted(harm::ROWS[1]) {
-        eprintln!("bench: {}", harm::ROWS[1]);
+    if wanted(routed::ROW) {
+        eprintln!("bench: {}", routed::ROW);
         let mut stand = Stand::new(sizes)?;
-        let packets = if args.quick { 300_000 } else { 1_000_000 };
-        let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 7 });
-        match harm::routed(&mut stand.player, &mut stand.agent, rounds, packets) {
+        // Many and short: of two rounds a second apart the caches are the neighbours' in another measure.
+        let (rounds, packets) = (args.rounds.unwrap_or(if args.quick { 5 } else { 31 }), 200_000);
+        match routed::measure(&mut stand.player, &mut stand.agent, rounds, packets) {
             Ok(routed) => report.routed = routed,
             Err(e) => report.left_out.push(format!("the routed path: {e:#}")),
         }
@@ -240,13 +240,13 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
     if wanted(turns::ROW) {
         eprintln!("bench: {}", turns::ROW);
         let sizes = Sizes { connections: defaults::MAX_CONNECTIONS, ..sizes };
-        let rounds = args.rounds.unwrap_or(if args.quick { 20 } else { 600 });
-        match turns::measure(&mut Agent::load(sizes)?, rounds) {
+        let blocks = args.rounds.unwrap_or(if args.quick { 8 } else { 120 });
+        match turns::measure(&mut Agent::load(sizes)?, blocks) {
             Ok(turns) => report.turns = turns,
             Err(e) => report.left_out.push(format!("streams by turns: {e:#}")),
         }
     }
-    if !offline::ROWS.iter().any(|r| wanted(r)) && !wanted(AGENT) && !wanted(harm::ROWS[0]) && !wanted(harm::ROWS[2]) {
+    if !offline::ROWS.iter().any(|r| wanted(r)) && !wanted(AGENT) && !wanted(veth::ROW) && !wanted(in_place::ROW) {
         return Ok(());
     }
     if !whyrst.exists() {
@@ -255,6 +255,7 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
     }
     let folder = machine::Folder::new()?;
     let whyrst = whyrst.canonicalize()?;
+    let ours = || Ours::Process { whyrst: &whyrst, folder: folder.path() };
     let amount = match args.quick {
         true => offline::Amount { packets: 400_000, connections: 5_000, rounds: 3 },
         false => offline::Amount { packets: 4_000_000, connections: 50_000, rounds: args.rounds.unwrap_or(3).min(3) },
@@ -263,18 +264,18 @@ fn measure(args: &Args, sizes: Sizes, report: &mut Report) -> Result<()> {
         eprintln!("bench: {row}");
         report.files.push(offline::measure(row, &whyrst, folder.path(), amount)?);
     }
-    if wanted(harm::ROWS[0]) {
-        eprintln!("bench: {}", harm::ROWS[0]);
+    if wanted(veth::ROW) {
+        eprintln!("bench: {}", veth::ROW);
         let rounds = args.rounds.unwrap_or(if args.quick { 3 } else { 7 });
-        match harm::veth(&whyrst, folder.path(), rounds, if args.quick { 1 } else { 2 }) {
+        match veth::measure(ours(), rounds, if args.quick { 1 } else { 2 }) {
             Ok(bulk) => report.bulk = bulk,
             Err(e) => report.left_out.push(format!("bulk transfers: {e:#}")),
         }
     }
-    if wanted(harm::ROWS[2]) {
-        eprintln!("bench: {}", harm::ROWS[2]);
+    if wanted(in_place::ROW) {
+        eprintln!("bench: {}", in_place::ROW);
         let rounds = args.rounds.unwrap_or(5).min(5);
-        match harm::in_place(&whyrst, folder.path(), rounds, if args.quick { 1 } else { 2 }) {
+        match in_place::measure(ours(), rounds, if args.quick { 1 } else { 2 }) {
             Ok(in_place) => report.in_place = in_place,
             Err(e) => report.left_out.push(format!("programs in place: {e:#}")),
         }

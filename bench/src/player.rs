@@ -1,5 +1,6 @@
 //! The floor object, and programs timed by playing packets to them through `BPF_PROG_TEST_RUN`.
 
+use crate::machine;
 use crate::traffic::conversation::Conversation;
 use crate::traffic::segment::{End, Frame};
 use anyhow::{Context, Result, bail, ensure};
@@ -8,7 +9,6 @@ use aya::programs::{ProgramFd, SchedClassifier, TestRun, TestRunAttrs, TestRunOp
 use aya::{Ebpf, EbpfLoader};
 use monitor::capture::loader;
 use monitor::config::defaults;
-use std::time::Duration;
 
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../ebpf/floor.bpf.o");
 
@@ -294,7 +294,7 @@ impl Player {
         let name = kind.program("play");
         let player = self.ebpf.program(&name).with_context(|| format!("no program {name}"))?;
         let expected = play.count + u64::from(packets);
-        let before = thread_time();
+        let before = machine::cpu_of_this_thread();
         let mut interrupted = false;
         let result = loop {
             let left = expected - play.count;
@@ -312,7 +312,7 @@ impl Player {
                 result => break result.context("test run")?,
             }
         };
-        let spent = thread_time() - before;
+        let spent = machine::cpu_of_this_thread() - before;
         ensure!(result.return_value == kind.pass(), "a packet was not passed on: {}", result.return_value);
         ensure!(play.count == expected, "the player played {} packets, not {expected}", play.count);
         Ok(if packets <= SHORT && !interrupted {
@@ -356,14 +356,6 @@ fn empty<V: aya::Pod>(table: &mut HashMap<MapData, Key, V>) -> Result<()> {
         table.remove(&key)?;
     }
     Ok(())
-}
-
-/// CPU time of this thread.
-fn thread_time() -> Duration {
-    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live value of the right type; this clock exists on every Linux.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) };
-    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
 
 /// Memory of the floor's table (htab_map_alloc in kernel/bpf/hashtab.c): elements of a 48-byte head, key and value, and

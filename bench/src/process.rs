@@ -1,10 +1,11 @@
 //! Memory and CPU of the running agent: idle, and while connections come and go.
 
+use crate::harm::pair::Pair;
 use crate::namespace::Namespace;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -39,8 +40,6 @@ impl Running {
     }
 }
 
-const MONITORED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// Its first walk through the tables maps them, page by page.
 const SETTLED: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(3);
@@ -48,21 +47,16 @@ const BUSY: Duration = Duration::from_secs(3);
 
 /// Starts the agent on one end of a veth pair between two namespaces of its own.
 pub fn measure(whyrst: &Path, folder: &Path, tables_kib: u64) -> Result<Running> {
-    let here = Namespace::new("a")?;
-    let there = Namespace::new("b")?;
-    here.ip(&["link", "add", "whyrst0", "type", "veth", "peer", "name", "whyrst1", "netns", &there.name])?;
-    for (namespace, link, address) in [(&here, "whyrst0", MONITORED), (&there, "whyrst1", PEER)] {
-        namespace.ip(&["address", "add", &format!("{address}/24"), "dev", link])?;
-        namespace.ip(&["link", "set", link, "up"])?;
-    }
+    let pair = Pair::new(1)?;
+    let (here, there, link) = (&pair.here, &pair.there, &pair.links[0]);
     let socket = folder.join("agent.sock");
-    let agent = start(&here, whyrst, &socket, &[])?;
+    let agent = start(here, &link.watched, whyrst, &socket, &[])?;
     let before = agent.cpu()?;
     std::thread::sleep(IDLE);
     let idle_cpu = (agent.cpu()? - before).as_secs_f64() / IDLE.as_secs_f64();
     let idle_memory_kib = agent.memory_kib()?;
 
-    let listener = here.inside(|| TcpListener::bind((MONITORED, 0)))??;
+    let listener = here.inside(|| TcpListener::bind((link.here, 0)))??;
     let to = listener.local_addr()?;
     let stop = Arc::new(AtomicBool::new(false));
     let server = std::thread::spawn({
@@ -109,12 +103,12 @@ fn connect(to: SocketAddr, until: Instant) -> std::io::Result<u64> {
     Ok(made)
 }
 
-/// On the first interface of a namespace, ready.
-pub fn start(at: &Namespace, whyrst: &Path, socket: &Path, more: &[&str]) -> Result<Agent> {
+/// On an interface of a namespace, ready.
+pub fn start(at: &Namespace, interface: &str, whyrst: &Path, socket: &Path, more: &[&str]) -> Result<Agent> {
     let mut command = Command::new("nsenter");
     command.arg(format!("--net={}", at.path().display())).arg(whyrst);
     command
-        .args(["run", "--interface", "whyrst0", "--listen", "off", "--log-level", "error", "--socket"])
+        .args(["run", "--interface", interface, "--listen", "off", "--log-level", "error", "--socket"])
         .arg(socket)
         .args(more);
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("cannot start nsenter")?;

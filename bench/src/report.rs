@@ -1,12 +1,12 @@
 //! All figures, and the tables that show them.
 
 use crate::budgets::{self, Verdict};
+use crate::harm::with::With;
 use crate::offline::FileFigures;
 use crate::packets::{EventFigures, Figures};
 use crate::player::Hook;
 use crate::programs::Size;
 use crate::statistics::Spread;
-use crate::turns;
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -19,10 +19,10 @@ pub struct Report {
     pub reading: Option<crate::agent::Reading>,
     pub files: Vec<FileFigures>,
     pub agent: Option<crate::process::Running>,
-    pub bulk: Vec<crate::harm::Bulk>,
-    pub turns: Vec<crate::turns::Turns>,
-    pub in_place: Vec<crate::harm::InPlace>,
-    pub routed: Vec<crate::harm::Routed>,
+    pub bulk: Vec<crate::harm::veth::Bulk>,
+    pub turns: Vec<crate::harm::turns::Turns>,
+    pub in_place: Vec<crate::harm::in_place::InPlace>,
+    pub routed: Vec<crate::harm::routed::Routed>,
     pub judged: Vec<Judged>,
     /// What was left out, and why.
     pub left_out: Vec<String>,
@@ -89,8 +89,8 @@ impl Report {
             judge(&format!("{}-memory", f.row), None, f.whyrst_kib_per_connection);
         }
         // By the finer of the two measurements.
-        let turns = self.turns.iter().filter(|f| f.with == turns::WHYRST);
-        let runs = self.bulk.iter().filter(|f| f.with == "whyrst" && self.turns.is_empty());
+        let turns = self.turns.iter().filter(|f| f.with == With::Whyrst.name());
+        let runs = self.bulk.iter().filter(|f| f.with == With::Whyrst.name() && self.turns.is_empty());
         let turns = turns.map(|f| (f.into, f.to_none.mean, f.to_empty.mean));
         for (into, to_none, to_empty) in turns.chain(runs.map(|f| (f.into, f.to_none.median, f.to_empty.median))) {
             let way = if into { "in" } else { "out" };
@@ -254,7 +254,7 @@ impl Report {
         let mut bulk =
             Table::new("One stream over a veth pair, the agent off and on: throughput, and CPU of both ends", &STREAM);
         for f in &self.bulk {
-            let judged = f.with == "whyrst" && self.turns.is_empty();
+            let judged = f.with == With::Whyrst.name() && self.turns.is_empty();
             let (budget, verdict) = if judged { self.stream(f.into) } else { Default::default() };
             bulk.rows.push(vec![
                 way(f.into),
@@ -269,12 +269,12 @@ impl Report {
         }
         tables.push(bulk);
         let mut turns = Table::new(
-            "Hundreds of streams of a fiftieth of a second, configurations by turns: means, and how far the true one may be from them \
-             (95 of 100 cases)",
+            "Such streams, one of each configuration (whyrst: its programs) that move 4 MiB each, by turns: means, and how far the true one \
+             may be from them (95 of 100 cases)",
             &STREAM,
         );
         for f in &self.turns {
-            let judged = f.with == turns::WHYRST;
+            let judged = f.with == With::Whyrst.name();
             let (budget, verdict) = if judged { self.stream(f.into) } else { Default::default() };
             turns.rows.push(vec![
                 way(f.into),
