@@ -55,17 +55,18 @@ pub struct AnalyzeArgs {
     pub max_connections: u32,
 
     /// Exit with 3 if there is such a finding: reset (any effective one), desync (desynchronised, reset or not),
-    /// any, or a cause
+    /// degraded (any that was not reset), any, or a cause
     #[arg(long, value_name = "WHAT", value_delimiter = ',', hide_possible_values = true, value_parser = problems())]
     pub fail_on: Vec<String>,
 }
 
 const ANY_RESET: &str = "reset";
 const DESYNC: &str = "desync";
+const DEGRADED: &str = "degraded";
 const ANY: &str = "any";
 
 fn problems() -> PossibleValuesParser {
-    let groups = [ANY_RESET, DESYNC, ANY];
+    let groups = [ANY_RESET, DESYNC, DEGRADED, ANY];
     PossibleValuesParser::new(groups.into_iter().chain(CAUSES).map(PossibleValue::new))
 }
 
@@ -219,7 +220,8 @@ fn is_problem(f: &Finding, what: &str) -> bool {
     match what {
         ANY => true,
         ANY_RESET => f.kind == FindingKind::Reset,
-        DESYNC => f.desync.is_some() || f.kind == FindingKind::Degraded,
+        DESYNC => f.desync.is_some(),
+        DEGRADED => f.kind == FindingKind::Degraded,
         cause => f.cause == cause,
     }
 }
@@ -274,7 +276,7 @@ fn style(template: &str) -> ProgressStyle {
 mod tests {
     use super::*;
     use crate::capture::replay::SegmentLine;
-    use crate::finding::{Endpoint, Volume};
+    use crate::finding::{Desync, Endpoint, Volume};
     use std::net::{IpAddr, Ipv4Addr};
 
     fn endpoint(port: u16) -> Endpoint {
@@ -398,17 +400,45 @@ Summary
         assert_eq!(types, ["segment", "reset", "summary"]);
     }
 
+    fn desynchronised(f: Finding) -> Finding {
+        let desync = Desync {
+            kind: "overrun".into(),
+            direction: "client_to_server".into(),
+            first_ns: 0,
+            lead_ns: 0,
+            expected: 1,
+            actual: 2,
+            distance_bytes: 1,
+            location: "unknown".into(),
+            delivered_bytes: 0,
+        };
+        Finding { desync: Some(desync), ..f }
+    }
+
     #[test]
     fn fail_on_takes_groups_and_causes() {
-        let is = |what, kind, cause| {
-            printed(&["--fail-on", what], Output::Json, vec![Item::Finding(Box::new(finding(kind, cause)))]).1
-        };
+        let fails = |what, f| printed(&["--fail-on", what], Output::Json, vec![Item::Finding(Box::new(f))]).1;
+        let is = |what, kind, cause| fails(what, finding(kind, cause));
         assert!(is("reset", FindingKind::Reset, "port_closed"));
         assert!(!is("reset", FindingKind::Degraded, "window_overrun"));
-        assert!(is("desync", FindingKind::Degraded, "window_overrun"));
+        assert!(is("degraded", FindingKind::Degraded, "path_blackhole"));
+        assert!(!is("degraded", FindingKind::Reset, "port_closed"));
+        assert!(fails("desync", desynchronised(finding(FindingKind::Degraded, "window_overrun"))));
+        assert!(fails("desync", desynchronised(finding(FindingKind::Reset, "window_overrun"))));
+        assert!(!is("desync", FindingKind::Degraded, "path_blackhole"));
         assert!(!is("desync", FindingKind::Reset, "port_closed"));
         assert!(is("any", FindingKind::RstIneffective, "unknown_reset"));
         assert!(is("port_closed,policy_reset", FindingKind::Reset, "port_closed"));
         assert!(!is("policy_reset", FindingKind::Reset, "port_closed"));
+    }
+
+    /// Not every connection that ends without a reset was out of step.
+    #[test]
+    fn a_story_calls_desynchronised_only_what_was() {
+        let told = |f| printed(&["--explain"], Output::Text, vec![Item::Finding(Box::new(f))]).0;
+        let lost = finding(FindingKind::Degraded, "path_blackhole");
+        assert!(told(lost.clone()).contains("The connection was degraded and not reset"));
+        assert!(!told(lost.clone()).contains("desynchronised"));
+        assert!(told(desynchronised(lost)).contains("The connection was desynchronised and not reset"));
     }
 }

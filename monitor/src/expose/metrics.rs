@@ -73,7 +73,7 @@ families! {
     RESETS_OBSERVED: COUNTER "whyrst_resets_observed_total" ["effect"]
         "RST segments counted by the kernel programs, whether the receiver had to accept them or not; exact even when events are lost.";
     DEGRADED: COUNTER "whyrst_degraded_connections_total" ["cause"]
-        "Connections that were or ended desynchronised without an effective reset.";
+        "Connections that suffered from a fault, or that an end gave up, without an effective reset.";
     FINDINGS_FOLDED: COUNTER "whyrst_findings_folded_total" []
         "Findings of storms that are not listed one by one but counted with one like them; they count in all other totals.";
     VERDICTS_REVISED: COUNTER "whyrst_verdicts_revised_total" []

@@ -445,7 +445,8 @@ fn anomaly(view: &View, seen: &Seen) -> String {
             bytes(seen.actual.into())
         ),
         Anomaly::WindowDependentLoss => format!(
-            "what the {who} sent up to {}, the end of the {peer}'s unscaled window, arrived, nothing beyond",
+            "all that was acknowledged ended within the {peer}'s unscaled window, up to {}, and what the {who} sent beyond it \
+             was not",
             own(expected)
         ),
         Anomaly::TtlShift => format!("the TTL of the {who}'s packets went from {} to {}", seen.expected, seen.actual),

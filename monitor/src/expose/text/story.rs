@@ -58,7 +58,8 @@ fn what_happened(f: &Finding, look: &Look) -> String {
     let end = match f.kind {
         FindingKind::Reset => "was reset",
         FindingKind::RstIneffective => "was sent a RST that changed nothing",
-        FindingKind::Degraded => "was desynchronised and not reset",
+        FindingKind::Degraded if f.desync.is_some() => "was desynchronised and not reset",
+        FindingKind::Degraded => "was degraded and not reset",
     };
     let sent = |bytes, segments: u32| {
         format!("{} in {}", human::bytes(bytes), human::counted(segments.into(), "segment", "segments"))
