@@ -63,7 +63,7 @@ const OBSTACLES: &[(&str, &str)] = &[
     ("non-tcp", "a nanosecond, which is the resolution"),
     (
         "event-close",
-        "an entry alone adds 0.35 to 0.55 to a floor (its columns); a packet that ends a connection costs 1.1 floors more than a settled one without any report",
+        "an entry alone adds 0.35 to 0.63 to a floor (its columns); a packet that ends a connection costs 1.1 floors more than a settled one without any report",
     ),
     (
         "event-reset",
